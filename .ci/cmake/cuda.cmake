@@ -1,0 +1,33 @@
+# ps_model_cuda: the kernels compiled by nvcc, where there is one.
+if(PARSCOPE_CUDA STREQUAL OFF)
+  message(STATUS "PARSCOPE_CUDA is OFF: the CUDA objects are not built")
+  return()
+endif()
+set(toolkit $ENV{CUDA_HOME})
+if(NOT toolkit)
+  set(toolkit /usr/local/cuda)
+endif()
+find_program(PARSCOPE_NVCC nvcc HINTS ${toolkit}/bin)
+if(NOT PARSCOPE_NVCC)
+  if(PARSCOPE_CUDA STREQUAL ON)
+    message(FATAL_ERROR "PARSCOPE_CUDA is ON, but there is no nvcc in PATH or ${toolkit}/bin")
+  endif()
+  message(STATUS "no nvcc: everything but the CUDA objects is built")
+  return()
+endif()
+
+set(CMAKE_CUDA_COMPILER ${PARSCOPE_NVCC})
+set(CMAKE_CUDA_ARCHITECTURES ${PARSCOPE_CUDA_ARCHS})
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
+set(CMAKE_CUDA_FLAGS_RELWITHDEBINFO "-O2 -lineinfo")
+enable_language(CUDA)
+message(STATUS "CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${PARSCOPE_CUDA_ARCHS}")
+
+add_library(ps_model_cuda STATIC ${cuda_sources})
+ps_own(ps_model_cuda)
+target_link_libraries(ps_model_cuda PUBLIC ps_core)
+target_compile_options(ps_model_cuda PRIVATE
+  $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fPIC,-ffp-contract=off,-Wall,-Wextra>
+  $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${PARSCOPE_WERROR}>>:-Werror=all-warnings>)

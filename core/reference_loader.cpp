@@ -1,0 +1,94 @@
+// Finds and opens libparscope_reference.so. Its symbols stay its own (RTLD_LOCAL) and its own come
+// first (RTLD_DEEPBIND): another BLAS in the program cannot serve LibTorch, nor LibTorch's another.
+#include <cstdlib>
+#include <dlfcn.h>
+#include <filesystem>
+#include <mutex>
+#include <string>
+#include <system_error>
+
+#include "core/engine.h"
+
+namespace ps {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Library {
+  Reference* (*make)(const Model*, const ReferenceOptions*, Error*) = nullptr;
+};
+constexpr const char* kLibrary = "libparscope_reference.so";
+constexpr const char* kSymbol = "parscope_make_reference";
+constexpr const char* kRemedy =
+    "run ./dev build; commands that need LibTorch cannot run without it";
+
+#if defined(PS_NO_DEEPBIND) || defined(__SANITIZE_ADDRESS__)
+constexpr bool kDeepBind = false;  // AddressSanitizer must see every malloc of the library
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool kDeepBind = false;
+#else
+constexpr bool kDeepBind = true;
+#endif
+#else
+constexpr bool kDeepBind = true;
+#endif
+
+Result<fs::path> find_library() {
+  if (const char* given = std::getenv("PARSCOPE_REFERENCE"); given != nullptr && *given != '\0') {
+    return fs::path(given);
+  }
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  const fs::path here = program.parent_path();
+  for (const fs::path& path : {here / kLibrary, here / ".." / "lib" / "parscope" / kLibrary}) {
+    if (fs::exists(path, error)) return path;
+  }
+  return machine_error(kLibrary, std::string("the reference is not here; ") + kRemedy,
+                       "it beside the program, in ../lib/parscope, or at PARSCOPE_REFERENCE");
+}
+
+Result<Library> open_library() {
+  PS_TRY(const fs::path path, find_library());
+  int flags = RTLD_NOW | RTLD_LOCAL;
+  if (kDeepBind) flags |= RTLD_DEEPBIND;
+  void* library = ::dlopen(path.c_str(), flags);
+  if (library == nullptr) {
+    const char* reason = ::dlerror();
+    return machine_error(
+        path.string(),
+        std::string("the reference, or LibTorch under it, does not load; ") + kRemedy, "",
+        reason == nullptr ? "" : reason);
+  }
+  // The library stays open until the program ends: LibTorch's threads do not survive a dlclose.
+  void* symbol = ::dlsym(library, kSymbol);
+  if (symbol == nullptr) {
+    return machine_error(path.string(),
+                         "is another library, or of another version; run ./dev build", kSymbol);
+  }
+  return Library{reinterpret_cast<decltype(Library::make)>(symbol)};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Reference>> open_reference(const Model& model,
+                                                  const ReferenceOptions& options) {
+  static std::mutex mutex;
+  static Library library;
+  {
+    const std::lock_guard lock(mutex);
+    if (library.make == nullptr) {
+      PS_TRY(library, open_library());
+    }
+  }
+  Error error;
+  std::unique_ptr<Reference> reference(library.make(&model, &options, &error));
+  if (reference == nullptr) {
+    if (error.what.empty()) return machine_error(kLibrary, "the reference could not be made");
+    return error;
+  }
+  return reference;
+}
+
+}  // namespace ps

@@ -1,0 +1,126 @@
+// The header stands first in the file but is known last. So data goes to a nameless file as it
+// comes, and close() writes the header and copies the data behind it, inside the kernel where the
+// file system can.
+#include <algorithm>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "core/temp_file.h"
+
+namespace ps {
+
+namespace {
+
+struct Written {
+  std::string name;
+  DType dtype;
+  Shape shape;
+  std::int64_t offset = 0;  // in the nameless file
+  std::int64_t bytes = 0;
+};
+
+std::string header_json(const std::vector<Written>& tensors,
+                        const std::map<std::string, std::string>& metadata) {
+  std::string json = "{";
+  const auto separate = [&] {
+    if (json.size() > 1) json += ',';
+  };
+  if (!metadata.empty()) {
+    std::string entries;
+    for (const auto& [key, value] : metadata) {
+      entries += (entries.empty() ? "" : ",") + json_quoted(key) + ":" + json_quoted(value);
+    }
+    json += "\"__metadata__\":{" + entries + "}";
+  }
+  std::int64_t at = 0;
+  for (const Written& t : tensors) {
+    separate();
+    json += json_quoted(t.name) + ":{\"dtype\":\"" + std::string(safetensors_name(t.dtype)) +
+            "\",\"shape\":" + to_string(t.shape) + ",\"data_offsets\":[" + std::to_string(at) +
+            "," + std::to_string(at + t.bytes) + "]}";
+    at += t.bytes;
+  }
+  json += '}';
+  json.resize((json.size() + 7) / 8 * 8, ' ');  // data begins aligned, as the official writer does
+  return json;
+}
+
+std::string little_endian(std::uint64_t x) {
+  std::string bytes(8, '\0');
+  for (std::size_t i = 0; i < 8; ++i) bytes[i] = static_cast<char>((x >> (8 * i)) & 0xff);
+  return bytes;
+}
+
+}  // namespace
+
+struct SafetensorsWriter::State {
+  std::filesystem::path path;
+  TempFile data;
+  std::int64_t size = 0;
+  std::vector<Written> tensors;
+  std::set<std::string, std::less<>> names;
+  std::map<std::string, std::string> metadata;
+};
+
+Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path& path) {
+  PS_TRY(TempFile data, TempFile::create_nameless(path));
+  auto state = std::unique_ptr<State>(new State{path, std::move(data), 0, {}, {}, {}});
+  return SafetensorsWriter(std::move(state));
+}
+
+SafetensorsWriter::SafetensorsWriter(std::unique_ptr<State> state) : state_(std::move(state)) {}
+SafetensorsWriter::SafetensorsWriter(SafetensorsWriter&&) noexcept = default;
+SafetensorsWriter& SafetensorsWriter::operator=(SafetensorsWriter&&) noexcept = default;
+SafetensorsWriter::~SafetensorsWriter() = default;
+
+void SafetensorsWriter::set_metadata(std::string key, std::string value) {
+  PS_CHECK(state_ != nullptr, "the writer is closed");
+  state_->metadata[std::move(key)] = std::move(value);
+}
+
+Result<void> SafetensorsWriter::add(std::string_view name, const TensorView& value) {
+  PS_CHECK(state_ != nullptr, "the writer is closed");
+  PS_CHECK(value.count() * size_of(value.dtype) == static_cast<std::int64_t>(value.bytes.size()),
+           std::string(name) + ": bytes do not fit the shape");
+  if (name == "__metadata__") {
+    return bad_input(state_->path.string(), "__metadata__ is no tensor's name");
+  }
+  if (!state_->names.emplace(name).second) {
+    return bad_input(state_->path.string(), "tensor " + json_quoted(name) + " was added twice");
+  }
+  PS_TRY_VOID(state_->data.append(value.bytes));
+  const auto bytes = static_cast<std::int64_t>(value.bytes.size());
+  state_->tensors.push_back({std::string(name), value.dtype, value.shape, state_->size, bytes});
+  state_->size += bytes;
+  return {};
+}
+
+Result<void> SafetensorsWriter::close() {
+  PS_CHECK(state_ != nullptr, "the writer is closed");
+  const std::unique_ptr<State> state = std::move(state_);
+  // Wide elements first, else as added: no hole may stand between tensors, and so every one is
+  // aligned to its own element all the same.
+  std::stable_sort(
+      state->tensors.begin(), state->tensors.end(),
+      [](const Written& a, const Written& b) { return size_of(a.dtype) > size_of(b.dtype); });
+  const std::string json = header_json(state->tensors, state->metadata);
+  PS_TRY(TempFile file, TempFile::create(state->path));
+  const std::string length = little_endian(json.size());
+  PS_TRY_VOID(file.append(std::as_bytes(std::span(length))));
+  PS_TRY_VOID(file.append(std::as_bytes(std::span(json))));
+  for (std::size_t i = 0; i < state->tensors.size();) {
+    // Neighbours in the nameless file go over in one copy.
+    const std::int64_t begin = state->tensors[i].offset;
+    std::int64_t end = begin;
+    while (i < state->tensors.size() && state->tensors[i].offset == end) {
+      end += state->tensors[i++].bytes;
+    }
+    PS_TRY_VOID(file.append_from(state->data, begin, end - begin));
+  }
+  return file.commit();
+}
+
+}  // namespace ps

@@ -1,0 +1,29 @@
+// trace.json as text: what Trace reads and TraceWriter writes.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+#include "core/trace.h"
+
+namespace ps {
+
+struct ManifestText {
+  TraceManifest manifest;
+  std::vector<TraceStep> steps;  // by step, then rank; without their tensors
+};
+
+enum class StepsField : std::uint8_t {
+  kRequired,
+  kOptional,  // in a file's metadata: the file itself is the step
+};
+
+Result<ManifestText> parse_manifest_text(std::string_view json, const std::string& where,
+                                         StepsField steps_field);
+Result<std::string> manifest_text(const TraceManifest& manifest,
+                                  const std::vector<TraceStep>& steps);
+std::string step_file_name(std::int64_t step, std::int64_t rank);
+
+}  // namespace ps

@@ -1,0 +1,54 @@
+// parscope lint MODEL_DIR | TRACE
+#include "diff/lint/lint.h"
+
+#include <filesystem>
+
+#include "diff/cli/command.h"
+
+namespace ps::cli {
+
+namespace {
+
+constexpr Option kOptions[] = {
+    {"--model", "DIR", "the model of a trace that does not carry its config"}, kJson, kQuiet};
+
+Result<int> run(const Arguments& arguments) {
+  namespace fs = std::filesystem;
+  if (arguments.positionals().size() != 1) {
+    return bad_input("parscope lint", "wrong arguments", "one model directory or trace",
+                     std::to_string(arguments.positionals().size()));
+  }
+  const fs::path path = arguments.positionals()[0];
+  std::error_code ec;
+  if (!fs::exists(path, ec)) return bad_input(path.string(), "no such file or folder");
+  const bool is_model = fs::is_directory(path, ec) && fs::exists(path / "config.json", ec);
+  std::optional<fs::path> model;
+  if (arguments.has("--model")) model = arguments.get("--model");
+  PS_TRY(const Report report, is_model ? lint_model(path) : lint_trace(path, model));
+  if (arguments.has("--json")) {
+    print(report_json(report));
+  } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
+    print(report_text(report, path.string(), {stdout_has_color()}));
+  }
+  return exit_code(report);
+}
+
+}  // namespace
+
+const Command& lint_command() {
+  static const Command command{"lint",
+                               "checks a config, a checkpoint or a trace without running anything",
+                               "lint MODEL_DIR | TRACE [options]",
+                               "A model directory: every rule of its config.json (field, value, "
+                               "rule), every tensor's name,\n"
+                               "shape and type, weights that are NaN or were never loaded.\n"
+                               "A trace (a directory with trace.json, or one .safetensors file): "
+                               "names, shapes axis by axis,\n"
+                               "cache lengths, inputs, values that are not finite.\n\n"
+                               "  parscope lint fixtures/models/parscale-bytes",
+                               kOptions,
+                               run};
+  return command;
+}
+
+}  // namespace ps::cli

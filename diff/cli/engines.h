@@ -1,0 +1,46 @@
+// Opens the engine that a command line asks for, and reads its inputs: the only place that knows
+// both the candidate and the reference.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/engine.h"
+#include "diff/cli/arguments.h"
+#include "diff/run/script.h"
+
+namespace ps::cli {
+
+struct EngineChoice {
+  bool reference = true;  // --engine
+  EngineOptions options;  // --dtype, --threads
+  std::string device = "auto";
+};
+
+Result<EngineChoice> engine_choice(const Arguments& arguments, const ModelConfig& config,
+                                   std::string_view default_engine);
+Result<std::unique_ptr<Engine>> open_engine(const Model& model, const EngineChoice& choice);
+
+// --prompt, --tokens, --random, --seed, --steps, --chunk, --beams; without any of them a ragged
+// random batch that every layer of the model can show something with.
+Result<RunPlan> run_plan(const Arguments& arguments, const ModelConfig& config);
+
+inline constexpr Option kEngineOption{"--engine", "NAME",
+                                      "what runs: reference (LibTorch on the CPU)"};
+inline constexpr Option kDType{"--dtype", "TYPE",
+                               "f64 (reference only), f32, bf16 or f16; default: the checkpoint's"};
+inline constexpr Option kThreads{"--threads", "N", "threads on the host; default: all cores"};
+inline constexpr Option kPrompt{"--prompt", "TEXT",
+                                "tokens from text, one a byte (vocabulary of 256)"};
+inline constexpr Option kTokens{
+    "--tokens", "FILE",
+    "tokens from JSON: [[ids], ...] or\n"
+    "{\"input_ids\": .., \"attention_mask\": .., \"position_ids\": ..}"};
+inline constexpr Option kRandom{"--random", "BxS",
+                                "B random rows of S tokens with ragged left padding"};
+inline constexpr Option kSeed{"--seed", "N", "of --random; default 1"};
+inline constexpr Option kSteps{"--steps", "N", "decode steps after the prompt; default 0"};
+inline constexpr Option kChunk{"--chunk", "N", "prefill in chunks of N tokens"};
+inline constexpr Option kBeams{"--beams", "N", "decode with N beams a row, caches reordered"};
+
+}  // namespace ps::cli

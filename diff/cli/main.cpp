@@ -1,0 +1,94 @@
+// parscope: finds the command and turns its result into words and an exit code.
+#include <array>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "diff/cli/command.h"
+
+namespace ps::cli {
+namespace {
+
+const auto kCommands = std::array{
+#define PS_COMMAND(name) &name##_command,
+#include "diff/cli/commands.def"
+#undef PS_COMMAND
+};
+
+std::string overview() {
+  std::string out =
+      "parscope - finds where a language model goes wrong, and why\n\n"
+      "usage: parscope COMMAND [options]     (parscope COMMAND --help explains one)\n\n";
+  for (const auto command : kCommands) {
+    std::string name = "  " + std::string(command().name);
+    name.resize(14, ' ');
+    out += name + std::string(command().summary) + "\n";
+  }
+  out +=
+      "\nexit codes: 0 nothing wrong found, 1 something wrong found, 2 bad usage or bad input,\n"
+      "            3 the machine or parscope failed\n"
+      "example:    parscope golden verify fixtures/golden\n";
+  return out;
+}
+
+int fail(const Error& error) {
+  std::fprintf(stderr, "parscope: %s\n", error.line().c_str());
+  return error.kind == Error::Kind::kInput ? 2 : 3;
+}
+
+int run(std::span<const std::string> words) {
+  if (words.empty()) {
+    std::fputs(overview().c_str(), stderr);
+    return 2;
+  }
+  const std::string& first = words[0];
+  if (first == "--help" || first == "-h" || (first == "help" && words.size() == 1)) {
+    print(overview());
+    return 0;
+  }
+  if (first == "--version") {
+    print("parscope " PS_VERSION "\n");
+    return 0;
+  }
+  const bool asks = first == "help";
+  const std::string& name = asks ? words[1] : first;
+  for (const auto get : kCommands) {
+    const Command& command = get();
+    if (command.name != name) continue;
+    const std::span<const std::string> rest = words.subspan(1);
+    for (const std::string& word : rest) {
+      if (word == "--") break;
+      if (word != "--help" && word != "-h" && !asks) continue;
+      print(help_text(command));
+      return 0;
+    }
+    const Result<Arguments> arguments = Arguments::parse(name, rest, command.options);
+    if (!arguments.ok()) return fail(arguments.error());
+    const Result<int> code = command.run(arguments.value());
+    return code.ok() ? code.value() : fail(code.error());
+  }
+  std::vector<std::string> names;
+  for (const auto get : kCommands) names.emplace_back(get().name);
+  const std::string guess = closest(name, names);
+  return fail(bad_input("parscope", "unknown command",
+                        guess.empty() ? "see parscope --help" : "perhaps " + guess, name));
+}
+
+}  // namespace
+}  // namespace ps::cli
+
+int main(int argc, char** argv) {
+  try {
+    const std::vector<std::string> words(argv + 1, argv + argc);
+    const int code = ps::cli::run(words);
+    // A full disk or a closed pipe is the machine's failure, and must not look like a result.
+    if (std::fflush(stdout) != 0 && code == 0) return 3;
+    return code;
+  } catch (const std::bad_alloc&) {
+    std::fputs("parscope: out of memory\n", stderr);
+    return 3;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "parscope: internal error: %s\n", e.what());
+    return 3;
+  }
+}

@@ -1,0 +1,24 @@
+// What can be said about a model directory or a trace without running anything.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "core/checkpoint.h"
+#include "core/config.h"
+#include "core/result.h"
+#include "core/trace.h"
+#include "diff/report/report.h"
+
+namespace ps {
+
+// config.json's rules, then every tensor of the checkpoint against it. An unreadable file is an
+// Error; broken rules are findings.
+Result<Report> lint_model(const std::filesystem::path& dir);
+
+// Names, shapes, types and inputs of every step; shapes only where the model is known (from the
+// trace, or from `model`).
+Result<Report> lint_trace(const std::filesystem::path& path,
+                          const std::optional<std::filesystem::path>& model);
+
+}  // namespace ps

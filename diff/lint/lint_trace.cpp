@@ -1,0 +1,163 @@
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "core/points.h"
+#include "diff/lint/lint.h"
+
+namespace ps {
+
+namespace {
+
+Finding trace_finding(const TraceStep& step, std::string id, std::string point,
+                      std::string message) {
+  Finding f;
+  f.id = std::move(id);
+  f.fault_class = "trace";
+  f.step = step.step;
+  f.rank = step.rank;
+  f.point = std::move(point);
+  f.message = std::move(message);
+  return f;
+}
+
+bool is_input(std::string_view name) {
+  return name == "input_ids" || name == "attention_mask" || name == "position_ids";
+}
+
+// NaN and infinities are worth a word; the scores before a mask may not hold them either.
+void note_nonfinite(const TraceStep& step, const std::string& name, const TensorView& view,
+                    Report& report) {
+  std::int64_t nan = 0, inf = 0, first = -1;
+  for (std::int64_t i = 0; i < view.count(); ++i) {
+    const double x = value_at(view, i);
+    if (std::isfinite(x)) continue;
+    (std::isnan(x) ? nan : inf) += 1;
+    if (first < 0) first = i;
+  }
+  if (first < 0) return;
+  Finding f = trace_finding(step, "nonfinite", name,
+                            std::to_string(nan) + " NaN and " + std::to_string(inf) +
+                                " infinite values of " + std::to_string(view.count()));
+  f.severity = Severity::kWarning;  // what it means is diagnose's to say
+  f.where = "first at element " + std::to_string(first) + " of " + to_string(view.shape);
+  report.findings.push_back(std::move(f));
+}
+
+void check_cache(const TraceStep& step, const std::string& name, const TensorView& view,
+                 const std::string& explanation, const ModelConfig& config, const StepSizes& sizes,
+                 Report& report) {
+  Finding f = trace_finding(step, "cache-shape", name, explanation);
+  f.fault_class = "cache";
+  if (view.shape.size() == 4) {
+    const std::int64_t whole = config.prefix_tokens + sizes.past + sizes.length;
+    const std::int64_t length = view.shape[2];
+    if (config.prefix_tokens > 0 && length == whole - config.prefix_tokens) {
+      f.id = "cache-prefix-never-prepended";
+      f.message = "the cache is " + std::to_string(config.prefix_tokens) +
+                  " slots short: the prefix was never put in front";
+    } else if (config.prefix_tokens > 0 && length == whole + config.prefix_tokens) {
+      f.id = "cache-length-includes-prefix";
+      f.message = "the cache is " + std::to_string(config.prefix_tokens) +
+                  " slots long: the prefix stands in it twice";
+    }
+  }
+  report.findings.push_back(std::move(f));
+}
+
+void check_step(const TraceStep& step, const std::optional<ModelConfig>& config, std::int64_t past,
+                const std::optional<StepInputs>& inputs, Report& report) {
+  for (const auto& entry : step.tensors->entries()) {
+    if (is_input(entry.name) || entry.name.starts_with("grad/") || step.op == StepOp::kGenerate) {
+      continue;
+    }
+    note_nonfinite(step, entry.name, entry.view, report);
+    const std::optional<PointRef> point = find_point(canonical_point(entry.name));
+    if (!point) {
+      Finding f =
+          trace_finding(step, "unmatched-point", entry.name,
+                        "not a point that parscope knows; it is carried along, not compared");
+      f.severity = Severity::kInfo;
+      report.findings.push_back(std::move(f));
+      continue;
+    }
+    if (entry.name.starts_with("model:mask") && entry.view.dtype != DType::kBool) {
+      Finding f =
+          trace_finding(step, "MK028", entry.name, "a mask point is boolean, true = may attend");
+      f.fault_class = "mask";
+      f.evidence = {{"expected", "\"BOOL\""},
+                    {"found", json_string(safetensors_name(entry.view.dtype))}};
+      report.findings.push_back(std::move(f));
+      continue;
+    }
+    if (!config || !inputs || step.op != StepOp::kForward) continue;
+    if (!applies(*point, *config)) {
+      Finding f = trace_finding(step, "replica-wrong-flag", entry.name,
+                                "this model has no such op, yet the trace has its value");
+      f.severity = Severity::kWarning;
+      report.findings.push_back(std::move(f));
+      continue;
+    }
+    const StepSizes sizes{inputs->batch, inputs->length, past};
+    const std::string wrong = explain_shape(*point, *config, sizes, entry.view.shape);
+    if (wrong.empty()) continue;
+    if (point->spec->op == "cache_append") {
+      check_cache(step, entry.name, entry.view, wrong, *config, sizes, report);
+    } else {
+      report.findings.push_back(trace_finding(step, "shape", entry.name, wrong));
+    }
+  }
+}
+
+}  // namespace
+
+Result<Report> lint_trace(const std::filesystem::path& path,
+                          const std::optional<std::filesystem::path>& model) {
+  PS_TRY(const Trace trace, Trace::open(path));
+  Report report;
+  std::optional<ModelConfig> config;
+  if (model) {
+    PS_TRY(config, load_config(*model));
+  } else if (!trace.manifest().model_json.empty()) {
+    PS_TRY(ParsedConfig parsed, parse_config(trace.manifest().model_json, "trace.json/model"));
+    bool usable = true;
+    for (const ConfigIssue& issue : parsed.issues) {
+      Finding f;
+      f.id = issue.id;
+      f.fault_class = "config";
+      f.severity = issue.error ? Severity::kError : Severity::kWarning;
+      f.point = "trace.json/model";
+      f.where = issue.field;
+      f.message = issue.rule;
+      f.evidence = {{"value", issue.value.empty() ? "null" : issue.value}};
+      report.findings.push_back(std::move(f));
+      usable = usable && !issue.error;
+    }
+    if (usable) config = std::move(parsed.config);
+  }
+  std::map<std::int64_t, std::int64_t> past;  // by rank
+  for (const TraceStep& step : trace.steps()) {
+    if (step.op != StepOp::kForward) {
+      check_step(step, config, 0, std::nullopt, report);
+      continue;
+    }
+    std::int64_t& before = past[step.rank];
+    std::optional<StepInputs> inputs;
+    if (step.tensors->find("input_ids") != nullptr) {
+      Result<StepInputs> read = step_inputs(step, before);
+      if (read.ok()) {
+        inputs = std::move(read).value();
+      } else {
+        report.findings.push_back(trace_finding(step, "inputs", "input_ids", read.error().line()));
+      }
+    }
+    // Sharded points have their own shapes: only unsharded runs are held to the table.
+    const bool whole = trace.manifest().tensor_parallel <= 1;
+    check_step(step, whole ? config : std::nullopt, before, inputs, report);
+    if (inputs) before += inputs->length;
+  }
+  report.inputs.emplace_back("trace", json_string(path.string()));
+  return report;
+}
+
+}  // namespace ps

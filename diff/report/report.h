@@ -1,0 +1,83 @@
+// The report of spec cli.md, as data. Everything that parscope finds out goes through it; text,
+// JSON and the other forms are made from it and add nothing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/finding.h"
+#include "core/tensor.h"
+
+namespace ps {
+
+enum class Verdict : std::uint8_t { kEquivalent, kDiverged, kInvalid };
+
+enum class PointStatus : std::uint8_t {
+  kOk,
+  kDiverged,
+  kPropagated,
+  kHealed,
+  kNonfinite,
+  kShape,
+  kMissing,
+  kUnmatched,
+  kIgnored,
+};
+
+struct PointRow {
+  std::int64_t step = 0;
+  std::int64_t rank = 0;
+  std::string point;
+  Shape shape;
+  std::string dtype;
+  PointStatus status = PointStatus::kOk;
+  double max_abs = 0;
+  double rel_l2 = 0;
+  std::int64_t max_ulp = 0;
+  double ratio = 0;  // error over the bound that rounding explains
+  std::int64_t compared = 0;
+  std::int64_t ignored = 0;  // cells of rows that see no key, padding
+};
+
+struct FirstDivergence {
+  std::int64_t step = 0;
+  std::int64_t rank = 0;
+  std::string point;
+  std::string where;
+};
+
+struct BlindSpot {
+  std::string id;
+  std::string why;
+};
+
+struct Report {
+  Verdict verdict = Verdict::kEquivalent;
+  std::optional<FirstDivergence> first_divergence;
+  std::vector<PointRow> points;
+  std::vector<Finding> findings;
+  std::vector<BlindSpot> blind_spots;
+  std::optional<double> power;
+  // Name and JSON text, in order.
+  std::vector<std::pair<std::string, std::string>> environment, inputs, timing;
+};
+
+std::string_view to_string(Verdict verdict);
+std::string_view to_string(PointStatus status);
+std::string json_string(
+    std::string_view text);  // quoted and escaped; bytes that are not UTF-8 become U+FFFD
+
+std::string report_json(const Report& report);
+
+struct TextStyle {
+  bool color = false;
+};
+std::string report_text(const Report& report, const std::string& subject, const TextStyle& style);
+
+// 0 nothing wrong, 1 an error or a divergence, 2 invalid.
+int exit_code(const Report& report);
+
+}  // namespace ps

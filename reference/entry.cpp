@@ -1,0 +1,15 @@
+// The one symbol that this library shows; core/reference_loader.cpp looks it up.
+#include <memory>
+
+#include "reference/bridge.h"
+#include "reference/engine.h"
+
+extern "C" __attribute__((visibility("default"))) ps::Reference* parscope_make_reference(
+    const ps::Model* model, const ps::ReferenceOptions* options, ps::Error* error) {
+  try {
+    return std::make_unique<ps::reference::ReferenceEngine>(*model, *options).release();
+  } catch (const std::exception& e) {
+    *error = ps::reference::torch_error("reference", e);
+    return nullptr;
+  }
+}

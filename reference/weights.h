@@ -1,0 +1,34 @@
+// A checkpoint's tensors in the type that the reference computes in. They are converted when an op
+// asks for them; small models stay converted, large ones are converted again at each use, so that
+// a 7B model in float64 needs the memory of one layer.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "core/checkpoint.h"
+#include "reference/torch.h"
+
+namespace ps::reference {
+
+class Weights {
+ public:
+  Weights(std::shared_ptr<const Checkpoint> checkpoint, at::ScalarType dtype);
+
+  bool has(const std::string& name) const { return checkpoint_->peek(name) != nullptr; }
+  at::Tensor get(const std::string& name);
+
+  // From here on every weight is a leaf that wants a gradient, and is kept.
+  void track_gradients();
+  const std::map<std::string, at::Tensor>& kept() const { return kept_; }
+
+ private:
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  at::ScalarType dtype_;
+  bool gradients_ = false;
+  std::int64_t kept_bytes_ = 0;
+  std::map<std::string, at::Tensor> kept_;
+};
+
+}  // namespace ps::reference
