@@ -250,12 +250,15 @@ std::string explain_shape(const PointRef& point, const ModelConfig& config, cons
     for (const std::string_view choice : split_at(names[axis], '|')) {
       const std::int64_t value = value_of(table, choice);
       right = right || value == found[axis];
-      meaning += (meaning.empty() ? "" : " or ") + describe(table, choice);
-      expected += (expected.empty() ? "" : " or ") + std::to_string(value);
+      if (!meaning.empty()) meaning += " or ";
+      if (!expected.empty()) expected += " or ";
+      meaning += describe(table, choice);
+      expected += std::to_string(value);
     }
     if (!right) {
-      return "axis " + std::to_string(axis) + " is " + meaning + ": " + expected + " expected, " +
-             std::to_string(found[axis]) + " found";
+      std::string text = "axis " + std::to_string(axis);
+      text.append(" is ").append(meaning).append(": ").append(expected).append(" expected, ");
+      return text.append(std::to_string(found[axis])).append(" found");
     }
   }
   return {};

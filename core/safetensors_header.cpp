@@ -97,8 +97,6 @@ class HeaderEvents final : public JsonEvents {
         if (--skip_depth_ == 0) state_ = State::kTensor;
         return {};
       case State::kShape:
-        state_ = State::kTensor;
-        return {};
       case State::kOffsets:
         state_ = State::kTensor;
         return {};

@@ -59,6 +59,9 @@ void add_self_attention(WeightList& list, const std::string& layer, const ModelC
 
 std::vector<WeightSpec> expected_weights(const ModelConfig& config) {
   const ModelConfig& c = config;
+  const auto layers = static_cast<std::size_t>(c.layers);
+  PS_CHECK(c.cross_layer.size() == layers && c.cross_kv_layer.size() == layers,
+           "a config that parse_config did not make");
   WeightList list;
   list.add("model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
   for (std::int64_t i = 0; i < c.layers; ++i) {

@@ -58,6 +58,13 @@ Result<void> check_inputs(const StepInputs& inputs, const ModelConfig& config, s
                          std::to_string(s) + " new)",
                      std::to_string(inputs.attention_mask->size()));
   }
+  if (inputs.attention_mask) {
+    for (const std::int64_t cell : *inputs.attention_mask) {
+      if (cell == 0 || cell == 1) continue;
+      return bad_input("attention_mask", "holds something else than real tokens and padding",
+                       "1 or 0", std::to_string(cell));
+    }
+  }
   if (inputs.position_ids && size(*inputs.position_ids) != b * s) {
     return bad_input("position_ids", "wrong number of positions", std::to_string(b * s),
                      std::to_string(inputs.position_ids->size()));

@@ -206,7 +206,7 @@ std::vector<RuleCase> broken_rules() {
        {{"rope_parameters", R"({"full_attention":{"rope_theta":1e6},)"
                             R"("sliding_attention":{"rope_theta":1e4}})"}},
        "rope_parameters",
-       R"({"full_attention":{"rope_theta":1e6},"sliding_attention":{"...)",
+       R"({"full_attention":{"rope_theta":1e6},"sliding_attention":{"r...)",
        "different rotations"},
       {qwen2,
        {{"rope_parameters", R"({"rope_type":"default","partial_rotary_factor":0.25})"}},

@@ -35,6 +35,7 @@ ps_glob(standalone tests/standalone/*_test.cpp)
 foreach(source IN LISTS standalone)
   get_filename_component(name ${source} NAME_WE)
   ps_gtest(${name} ${source} TEST_PREFIX ${name}.)
+  set_target_properties(${name} PROPERTIES ENABLE_EXPORTS ON) # some plant symbols for shared libraries to find
 endforeach()
 
 # A program that works on copies of a library's data would not share it with the reference (rules.cmake).

@@ -41,8 +41,9 @@ Result<std::int64_t> parse_integer(std::string_view text, std::string_view where
   std::int64_t value = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (ec != std::errc() || end != text.data() + text.size() || value < low || value > high) {
-    return bad_input(std::string(where), "not a number in range",
-                     std::to_string(low) + " to " + std::to_string(high), std::string(text));
+    return bad_input(std::string(where), "wrong number",
+                     "a whole number from " + std::to_string(low) + " to " + std::to_string(high),
+                     "'" + std::string(text) + "'");
   }
   return value;
 }
@@ -51,6 +52,10 @@ Result<Arguments> Arguments::parse(std::string_view command, std::span<const std
                                    std::span<const Option> options) {
   Arguments out;
   bool only_positionals = false;
+  const auto is_option = [&](std::string_view word) {
+    return std::any_of(options.begin(), options.end(),
+                       [&](const Option& o) { return o.name == word; });
+  };
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
     if (only_positionals || word.size() < 2 || word[0] != '-') {
@@ -69,20 +74,24 @@ Result<Arguments> Arguments::parse(std::string_view command, std::span<const std
       std::vector<std::string> names;
       for (const Option& o : options) names.emplace_back(o.name);
       const std::string guess = closest(name, names);
+      const std::string me = "parscope " + std::string(command);
       return bad_input(
-          "parscope " + std::string(command), "unknown option",
-          guess.empty() ? "see parscope " + std::string(command) + " --help" : "perhaps " + guess,
-          name);
+          me, "unknown option " + name + "; " +
+                  (guess.empty() ? "see " + me + " --help" : "did you mean " + guess + "?"));
     }
     std::string value;
     if (known->value.empty()) {
       if (equals != std::string::npos) {
-        return bad_input(name, "takes no value", "", word.substr(equals + 1));
+        return bad_input(name, "takes no value", "", "'" + word.substr(equals + 1) + "'");
       }
     } else if (equals != std::string::npos) {
       value = word.substr(equals + 1);
-    } else if (i + 1 < words.size()) {
+    } else if (i + 1 < words.size() && !is_option(words[i + 1])) {
       value = words[++i];
+    } else if (i + 1 < words.size()) {
+      return bad_input(
+          name, "needs a value; write " + name + "=" + words[i + 1] + " if that is the value",
+          std::string(known->value), "the option " + words[i + 1]);
     } else {
       return bad_input(name, "needs a value", std::string(known->value), "nothing");
     }

@@ -25,6 +25,11 @@ struct Command {
 #undef PS_COMMAND
 
 std::string help_text(const Command& command);
+// "parscope trace: no -o DIR; usage: parscope trace MODEL_DIR -o DIR [inputs] [engine]"
+Error wrong_usage(const Command& command, const std::string& problem);
+// The only word of a command line that names a thing; `what` is what the command wants.
+Result<std::string> only_positional(const Command& command, const Arguments& arguments,
+                                    const std::string& what);
 
 // Options that several commands share.
 inline constexpr Option kJson{"--json", "", "print one JSON document on stdout and nothing else"};

@@ -1,29 +1,42 @@
 #include "diff/cli/engines.h"
 
+#include <filesystem>
+#include <utility>
+
 #include "diff/run/inputs.h"
 
 namespace ps::cli {
 
 namespace {
 
+// "3x17", as rows and tokens.
+Result<std::pair<std::int64_t, std::int64_t>> size_of_prompt(const std::string& text) {
+  constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;
+  const std::size_t x = text.find('x');
+  if (x != std::string::npos) {
+    const auto rows = parse_integer(text.substr(0, x), "", 1, kMostTokens);
+    const auto tokens = parse_integer(text.substr(x + 1), "", 1, kMostTokens);
+    if (rows.ok() && tokens.ok() && rows.value() <= kMostTokens / tokens.value()) {
+      return std::pair(rows.value(), tokens.value());
+    }
+  }
+  return bad_input(
+      "--random", "wrong size",
+      "rows x tokens, such as 3x17, at most " + std::to_string(kMostTokens) + " tokens in all",
+      "'" + text + "'");
+}
+
 Result<StepInputs> prompt_of(const Arguments& arguments, const ModelConfig& config) {
   const int given = (arguments.has("--prompt") ? 1 : 0) + (arguments.has("--tokens") ? 1 : 0) +
                     (arguments.has("--random") ? 1 : 0);
   if (given > 1) {
-    return bad_input("inputs", "give one of --prompt, --tokens and --random", "one",
-                     std::to_string(given));
+    return bad_input("--prompt, --tokens, --random", "only one of them can be the prompt", "",
+                     std::to_string(given) + " of them");
   }
   if (arguments.has("--prompt")) return inputs_from_prompt(arguments.get("--prompt"), config);
   if (arguments.has("--tokens")) return inputs_from_file(arguments.get("--tokens"), config);
-  const std::string size = arguments.get("--random", "3x13");
-  const std::size_t x = size.find('x');
-  if (x == std::string::npos) {
-    return bad_input("--random", "not a size", "BxS, such as 3x17", size);
-  }
-  PS_TRY(const std::int64_t batch,
-         parse_integer(size.substr(0, x), "--random, rows", 1, std::int64_t{1} << 20));
-  PS_TRY(const std::int64_t length,
-         parse_integer(size.substr(x + 1), "--random, tokens", 1, std::int64_t{1} << 24));
+  PS_TRY(const auto size, size_of_prompt(arguments.get("--random", "3x13")));
+  const auto [batch, length] = size;
   PS_TRY(const std::int64_t seed, arguments.integer("--seed", 1, 0, std::int64_t{1} << 62));
   return random_inputs(batch, length, static_cast<std::uint64_t>(seed), config);
 }
@@ -35,7 +48,7 @@ Result<EngineChoice> engine_choice(const Arguments& arguments, const ModelConfig
   EngineChoice out;
   const std::string engine = arguments.get("--engine", default_engine);
   if (engine != "reference") {
-    return bad_input("--engine", "unknown engine", "reference", engine);
+    return bad_input("--engine", "unknown engine", "reference", "'" + engine + "'");
   }
   out.options.dtype = config.dtype;
   if (arguments.has("--dtype")) {
@@ -44,12 +57,24 @@ Result<EngineChoice> engine_choice(const Arguments& arguments, const ModelConfig
     if (!dtype) dtype = dtype_from_torch(name);
     const bool known = dtype && (*dtype == DType::kF64 || *dtype == DType::kF32 ||
                                  *dtype == DType::kBF16 || *dtype == DType::kF16);
-    if (!known) return bad_input("--dtype", "unknown type", "f64, f32, bf16 or f16", name);
+    if (!known)
+      return bad_input("--dtype", "unknown type", "f64, f32, bf16 or f16", "'" + name + "'");
     out.options.dtype = *dtype;
   }
   PS_TRY(const std::int64_t threads, arguments.integer("--threads", 0, 0, 4096));
   out.options.threads = static_cast<int>(threads);
   return out;
+}
+
+Result<Model> open_model_at(const std::string& dir) {
+  namespace fs = std::filesystem;
+  std::error_code ec;
+  if (!fs::exists(dir, ec)) return bad_input(dir, "does not exist", "a model directory");
+  if (!fs::is_directory(dir, ec)) return bad_input(dir, "is a file", "a model directory");
+  if (!fs::exists(fs::path(dir) / "config.json", ec) && !ec) {
+    return bad_input(dir, "has no config.json", "a model directory");
+  }
+  return open_model(dir);
 }
 
 Result<std::unique_ptr<Engine>> open_engine(const Model& model, const EngineChoice& choice) {
@@ -66,20 +91,21 @@ Result<RunPlan> run_plan(const Arguments& arguments, const ModelConfig& config) 
   PS_TRY(plan.decode_steps, arguments.integer("--steps", 0, 0, most));
   PS_TRY(plan.chunk, arguments.integer("--chunk", 0, 1, most));
   PS_TRY(plan.beams, arguments.integer("--beams", 1, 1, config.vocab_size));
-  if (plan.prompt.attention_mask && plan.decode_steps > 0) {
-    // The last column must be real, or the next token would continue padding.
-    for (std::int64_t b = 1; b <= plan.prompt.batch; ++b) {
-      if ((*plan.prompt.attention_mask)[static_cast<std::size_t>(b * plan.prompt.length - 1)] !=
-          0) {
-        continue;
-      }
-      return bad_input(
-          "attention_mask",
-          "row " + std::to_string(b - 1) + " ends in padding, so decode steps cannot follow it",
-          "padding on the left", "padding on the right");
-    }
-  }
+  if (plan.decode_steps > 0) PS_TRY_VOID(can_be_continued(plan.prompt));
   return plan;
+}
+
+Result<void> can_be_continued(const StepInputs& prompt) {
+  if (!prompt.attention_mask) return {};
+  for (std::int64_t b = 1; b <= prompt.batch; ++b) {
+    const auto last = static_cast<std::size_t>(b * prompt.length - 1);
+    if ((*prompt.attention_mask)[last] != 0) continue;
+    return bad_input(
+        "attention_mask",
+        "row " + std::to_string(b - 1) + " ends in padding, so no new token can follow it",
+        "padding on the left");
+  }
+  return {};
 }
 
 }  // namespace ps::cli

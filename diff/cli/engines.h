@@ -19,25 +19,32 @@ struct EngineChoice {
 
 Result<EngineChoice> engine_choice(const Arguments& arguments, const ModelConfig& config,
                                    std::string_view default_engine);
+// open_model, with words for the usual mistakes: no such folder, a file of it, another folder.
+Result<Model> open_model_at(const std::string& dir);
 Result<std::unique_ptr<Engine>> open_engine(const Model& model, const EngineChoice& choice);
 
 // --prompt, --tokens, --random, --seed, --steps, --chunk, --beams; without any of them a ragged
 // random batch that every layer of the model can show something with.
 Result<RunPlan> run_plan(const Arguments& arguments, const ModelConfig& config);
 
+// Error where a row ends in padding: what continues it would continue the padding.
+Result<void> can_be_continued(const StepInputs& prompt);
+
 inline constexpr Option kEngineOption{"--engine", "NAME",
                                       "what runs: reference (LibTorch on the CPU)"};
 inline constexpr Option kDType{"--dtype", "TYPE",
                                "f64 (reference only), f32, bf16 or f16; default: the checkpoint's"};
-inline constexpr Option kThreads{"--threads", "N", "threads on the host; default: all cores"};
+inline constexpr Option kThreads{"--threads", "N", "threads of the host; default 0: one a core"};
 inline constexpr Option kPrompt{"--prompt", "TEXT",
-                                "tokens from text, one a byte (vocabulary of 256)"};
+                                "the prompt as text, one token a byte (vocabulary of 256 only)"};
 inline constexpr Option kTokens{
     "--tokens", "FILE",
-    "tokens from JSON: [[ids], ...] or\n"
-    "{\"input_ids\": .., \"attention_mask\": .., \"position_ids\": ..}"};
-inline constexpr Option kRandom{"--random", "BxS",
-                                "B random rows of S tokens with ragged left padding"};
+    "the prompt from JSON: [[ids], ...], or {\"input_ids\": [[ids], ...]}\n"
+    "with \"attention_mask\" and \"position_ids\" where they matter"};
+inline constexpr Option kRandom{
+    "--random", "BxS",
+    "a random prompt: B rows of S tokens, all but the first padded on the\n"
+    "left; without any prompt, 3x13 is taken"};
 inline constexpr Option kSeed{"--seed", "N", "of --random; default 1"};
 inline constexpr Option kSteps{"--steps", "N", "decode steps after the prompt; default 0"};
 inline constexpr Option kChunk{"--chunk", "N", "prefill in chunks of N tokens"};

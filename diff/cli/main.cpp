@@ -1,7 +1,9 @@
 // parscope: finds the command and turns its result into words and an exit code.
 #include <array>
 #include <cstdio>
+#include <fcntl.h>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 #include "diff/cli/command.h"
@@ -32,7 +34,8 @@ std::string overview() {
 }
 
 int fail(const Error& error) {
-  std::fprintf(stderr, "parscope: %s\n", error.line().c_str());
+  const bool named = error.where.starts_with("parscope");  // "parscope trace: unknown option ..."
+  std::fprintf(stderr, "%s%s\n", named ? "" : "parscope: ", error.line().c_str());
   return error.kind == Error::Kind::kInput ? 2 : 3;
 }
 
@@ -69,20 +72,32 @@ int run(std::span<const std::string> words) {
   }
   std::vector<std::string> names;
   for (const auto get : kCommands) names.emplace_back(get().name);
+  if (!asks) names.insert(names.end(), {"--help", "--version", "help"});
   const std::string guess = closest(name, names);
-  return fail(bad_input("parscope", "unknown command",
-                        guess.empty() ? "see parscope --help" : "perhaps " + guess, name));
+  return fail(bad_input(
+      "parscope", "unknown command " + name + "; " +
+                      (guess.empty() ? "see parscope --help" : "did you mean " + guess + "?")));
 }
 
 }  // namespace
 }  // namespace ps::cli
 
 int main(int argc, char** argv) {
+  // Where a stream is closed, the next file opened would take its number and receive what is
+  // printed. Read-only: printing then fails, as it must.
+  for (int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC); fd >= 0; fd = ::dup(fd)) {
+    if (fd <= STDERR_FILENO) continue;
+    ::close(fd);
+    break;
+  }
   try {
     const std::vector<std::string> words(argv + 1, argv + argc);
     const int code = ps::cli::run(words);
-    // A full disk or a closed pipe is the machine's failure, and must not look like a result.
-    if (std::fflush(stdout) != 0 && code == 0) return 3;
+    // A full disk is the machine's failure, and must not look like a result.
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+      std::fputs("parscope: the results cannot be written to stdout\n", stderr);
+      return 3;
+    }
     return code;
   } catch (const std::bad_alloc&) {
     std::fputs("parscope: out of memory\n", stderr);

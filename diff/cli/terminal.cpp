@@ -32,6 +32,23 @@ void Progress::update(std::int64_t done, std::int64_t total) {
   shown_ = true;
 }
 
+Error wrong_usage(const Command& command, const std::string& problem) {
+  return bad_input("parscope " + std::string(command.name),
+                   problem + "; usage: parscope " + std::string(command.usage));
+}
+
+Result<std::string> only_positional(const Command& command, const Arguments& arguments,
+                                    const std::string& what) {
+  const std::vector<std::string>& words = arguments.positionals();
+  if (words.empty()) return wrong_usage(command, "no " + what);
+  if (words.size() > 1) {
+    return wrong_usage(command, "one " + what + ", not " + std::to_string(words.size()) + ": '" +
+                                    words[0] + "' and '" + words[1] + "'");
+  }
+  if (words[0].empty()) return wrong_usage(command, what + " is empty");
+  return words[0];
+}
+
 std::string help_text(const Command& command) {
   std::string out = "usage: parscope " + std::string(command.usage) + "\n\n" +
                     std::string(command.summary) + "\n";

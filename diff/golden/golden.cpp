@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
+#include "core/json.h"
 #include "diff/golden/parscale_case.h"
 
 namespace ps {
@@ -34,19 +35,18 @@ GoldenCase classify(GoldenCase c) {
     c.unreadable = text.error().line();
     return c;
   }
-  const auto json = nlohmann::json::parse(text.value(), nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) {
-    c.unreadable = "case.json is not a JSON object";
+  const Result<Json> json = parse_json(text.value(), "case.json");
+  if (!json.ok() || !json->is(Json::Kind::kObject)) {
+    c.unreadable = json.ok() ? "case.json is not a JSON object" : json.error().line();
     return c;
   }
-  const auto schema = json.find("schema");
-  const std::string name =
-      schema != json.end() && schema->is_string() ? schema->get<std::string>() : "";
+  const Json* schema = json->find("schema");
+  const std::string name = schema != nullptr && schema->is(Json::Kind::kString) ? schema->text : "";
   if (name == "parscope.tp.case/1") {
     c.kind = GoldenKind::kTensorParallel;
   } else if (name == "parscope.sparse.case/1") {
     c.kind = GoldenKind::kSparse;
-  } else if (json.contains("program")) {
+  } else if (json->find("program") != nullptr) {
     c.kind = GoldenKind::kMasks;
   } else {
     c.unreadable = "case.json names no schema that is known, and holds no mask program";
@@ -114,6 +114,9 @@ GoldenResult verify_golden(const GoldenCase& golden, const GoldenOptions& option
     return out;
   }
   const Result<std::string> checked = verify_parscale_case(golden.path, options);
+  if (!checked.ok() && checked.error().kind == Error::Kind::kMachine) {
+    out.machine_failed = checked.error();
+  }
   out.pass = checked.ok();
   out.message = checked.ok() ? checked.value() : checked.error().line();
   return out;

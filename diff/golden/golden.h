@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,7 +32,8 @@ struct GoldenResult {
   std::string name;
   std::string kind;
   bool pass = false;
-  std::string message;  // what failed first, or what was checked
+  std::string message;                  // what failed first, or what was checked
+  std::optional<Error> machine_failed;  // the case could not be judged at all
 };
 
 // Every case below `dir`, sorted by name. None is an Error.

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/points.h"
 #include "core/trace.h"
 #include "diff/compare/closeness.h"
@@ -15,7 +16,6 @@
 namespace ps {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
 namespace {
 
@@ -53,15 +53,17 @@ Result<CaseMeta> read_meta(const fs::path& dir) {
   const fs::path path = dir / "meta.json";
   PS_TRY(const std::string text, read_text(path));
   CaseMeta meta;
-  meta.json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!meta.json.is_object()) return bad_input(path.string(), "not a JSON object");
-  if (const auto it = meta.json.find("dtype"); it != meta.json.end()) {
-    const auto dtype = it->is_string() ? dtype_from_torch(it->get<std::string>()) : std::nullopt;
-    if (!dtype) return bad_input(path.string() + "/dtype", "not a type", "\"float32\"", it->dump());
+  PS_TRY(meta.json, parse_json(text, path.string()));
+  if (!meta.json.is(Json::Kind::kObject)) return bad_input(path.string(), "not a JSON object");
+  if (const Json* name = meta.json.find("dtype"); name != nullptr) {
+    const auto dtype = dtype_from_torch(name->text);
+    if (!dtype) {
+      return bad_input(path.string() + "/dtype", "not a type", "\"float32\"", name->brief());
+    }
     meta.dtype = *dtype;
   }
-  if (const auto it = meta.json.find("cuda_unmask"); it != meta.json.end()) {
-    meta.opened = it->is_boolean() && it->get<bool>();
+  if (const Json* opened = meta.json.find("cuda_unmask"); opened != nullptr) {
+    meta.opened = opened->boolean;
   }
   return meta;
 }
@@ -187,20 +189,24 @@ Result<void> check_greedy(const StepInputs& inputs, const Tensor& logits,
 Result<void> check_step_meta(const CaseMeta& meta, const ModelConfig& config, const TraceStep& step,
                              const StepInputs& inputs, std::int64_t past,
                              const std::string& where) {
-  const auto steps = meta.json.find("steps");
-  if (steps == meta.json.end() || !steps->is_array()) return {};
-  for (const Json& entry : *steps) {
-    if (!entry.is_object() || entry.value("step", Json()) != Json(step.step)) continue;
+  const Json* steps = meta.json.find("steps");
+  if (steps == nullptr || !steps->is(Json::Kind::kArray)) return {};
+  for (const Json& entry : steps->items) {
+    const Json* number = entry.find("step");
+    if (number == nullptr || !number->is(Json::Kind::kInteger) || number->integer != step.step) {
+      continue;
+    }
     const std::map<std::string, double> facts = {
         {"softmax_scale", 1.0 / std::sqrt(static_cast<double>(config.head_dim))},
         {"get_seq_length", static_cast<double>(past + inputs.length)},
         {"cache_len_physical", static_cast<double>(config.prefix_tokens + past + inputs.length)},
     };
     for (const auto& [name, value] : facts) {
-      const auto it = entry.find(name);
-      if (it == entry.end()) continue;
-      if (!it->is_number() || std::fabs(it->get<double>() - value) > 1e-12 * std::fabs(value)) {
-        return bad_input(where, "meta.json: " + name, std::to_string(value), it->dump());
+      const Json* fact = entry.find(name);
+      if (fact == nullptr) continue;
+      const bool is_number = fact->is(Json::Kind::kInteger) || fact->is(Json::Kind::kNumber);
+      if (!is_number || std::fabs(fact->number - value) > 1e-12 * std::fabs(value)) {
+        return bad_input(where, "meta.json: " + name, std::to_string(value), fact->brief());
       }
     }
   }
@@ -272,8 +278,10 @@ Result<RunResult> run_trace(const Model& model, const CaseMeta& meta, const Trac
 // The config that a trace carries is the case's own.
 Result<void> same_config(const Trace& trace, const ModelConfig& config, const std::string& label) {
   if (trace.manifest().model_json.empty()) return {};
-  const Json a = Json::parse(trace.manifest().model_json, nullptr, false);
-  const Json b = Json::parse(config.json, nullptr, false);
+  // Both texts went through core's parser, which bounds their nesting; nlohmann compares numbers
+  // as numbers and objects without their order.
+  const auto a = nlohmann::json::parse(trace.manifest().model_json, nullptr, false);
+  const auto b = nlohmann::json::parse(config.json, nullptr, false);
   if (a == b) return {};
   for (const auto& [name, value] : b.items()) {
     if (!a.contains(name) || a[name] != value) {

@@ -3,9 +3,11 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
 
 #include "core/checkpoint.h"
 #include "core/config.h"
+#include "core/finding.h"
 #include "core/result.h"
 #include "core/trace.h"
 #include "diff/report/report.h"
@@ -15,6 +17,9 @@ namespace ps {
 // config.json's rules, then every tensor of the checkpoint against it. An unreadable file is an
 // Error; broken rules are findings.
 Result<Report> lint_model(const std::filesystem::path& dir);
+
+// What a rule that a config breaks is called in a report; `point` is where the config stands.
+Finding config_finding(const ConfigIssue& issue, const std::string& point);
 
 // Names, shapes, types and inputs of every step; shapes only where the model is known (from the
 // trace, or from `model`).

@@ -4,19 +4,19 @@
 
 namespace ps {
 
-namespace {
-
-Finding config_finding(const ConfigIssue& issue) {
+Finding config_finding(const ConfigIssue& issue, const std::string& point) {
   Finding f;
   f.id = issue.id;
   f.fault_class = "config";
   f.severity = issue.error ? Severity::kError : Severity::kWarning;
-  f.point = "config.json";
+  f.point = point;
   f.where = issue.field;
   f.message = issue.rule;
   f.evidence = {{"value", issue.value.empty() ? "null" : issue.value}};
   return f;
 }
+
+namespace {
 
 Finding checkpoint_finding(const CheckpointIssue& issue) {
   Finding f;
@@ -90,9 +90,22 @@ Result<Report> lint_model(const std::filesystem::path& dir) {
   bool usable = true;
   for (const ConfigIssue& issue : parsed.issues) {
     usable = usable && !issue.error;
-    report.findings.push_back(config_finding(issue));
+    report.findings.push_back(config_finding(issue, "config.json"));
   }
-  PS_TRY(const std::shared_ptr<Checkpoint> checkpoint, Checkpoint::open(dir));
+  report.inputs.emplace_back("model", json_string(dir.string()));
+  const Result<std::shared_ptr<Checkpoint>> opened = Checkpoint::open(dir);
+  if (!opened.ok()) {
+    if (usable) return opened.error();
+    // The config is wrong already: that is worth its report, with or without weights.
+    Finding f;
+    f.id = "weights-not-checked";
+    f.fault_class = "weights";
+    f.severity = Severity::kWarning;
+    f.message = opened.error().line();
+    report.findings.push_back(std::move(f));
+    return report;
+  }
+  const std::shared_ptr<Checkpoint>& checkpoint = opened.value();
   if (usable) {
     for (const CheckpointIssue& issue : checkpoint->compare(parsed.config)) {
       report.findings.push_back(checkpoint_finding(issue));
@@ -101,7 +114,6 @@ Result<Report> lint_model(const std::filesystem::path& dir) {
   for (const std::string& name : checkpoint->names()) {
     if (auto f = value_finding(name, *checkpoint->peek(name))) report.findings.push_back(*f);
   }
-  report.inputs.emplace_back("model", json_string(dir.string()));
   return report;
 }
 

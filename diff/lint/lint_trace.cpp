@@ -1,6 +1,6 @@
+#include <algorithm>
 #include <cmath>
 #include <map>
-#include <set>
 
 #include "core/points.h"
 #include "diff/lint/lint.h"
@@ -109,6 +109,20 @@ void check_step(const TraceStep& step, const std::optional<ModelConfig>& config,
   }
 }
 
+// False for a file that is no trace at all, such as a checkpoint.
+bool has_known_names(const Trace& trace) {
+  for (const TraceStep& step : trace.steps()) {
+    if (step.op != StepOp::kForward || step.tensors->entries().empty()) return true;
+    for (const auto& entry : step.tensors->entries()) {
+      if (is_input(entry.name) || entry.name.starts_with("grad/") ||
+          find_point(canonical_point(entry.name))) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<Report> lint_trace(const std::filesystem::path& path,
@@ -122,18 +136,19 @@ Result<Report> lint_trace(const std::filesystem::path& path,
     PS_TRY(ParsedConfig parsed, parse_config(trace.manifest().model_json, "trace.json/model"));
     bool usable = true;
     for (const ConfigIssue& issue : parsed.issues) {
-      Finding f;
-      f.id = issue.id;
-      f.fault_class = "config";
-      f.severity = issue.error ? Severity::kError : Severity::kWarning;
-      f.point = "trace.json/model";
-      f.where = issue.field;
-      f.message = issue.rule;
-      f.evidence = {{"value", issue.value.empty() ? "null" : issue.value}};
-      report.findings.push_back(std::move(f));
+      report.findings.push_back(config_finding(issue, "trace.json/model"));
       usable = usable && !issue.error;
     }
     if (usable) config = std::move(parsed.config);
+  }
+  if (!has_known_names(trace)) {
+    Finding f;
+    f.id = "no-known-point";
+    f.fault_class = "trace";
+    f.severity = Severity::kWarning;
+    f.message = "not one tensor has the name of a point, so nothing was checked";
+    f.fix = "of a checkpoint, give the folder with its config.json";
+    report.findings.push_back(std::move(f));
   }
   std::map<std::int64_t, std::int64_t> past;  // by rank
   for (const TraceStep& step : trace.steps()) {

@@ -1,69 +1,64 @@
 #include "diff/run/inputs.h"
 
-#include <nlohmann/json.hpp>
+#include <algorithm>
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/rng.h"
 
 namespace ps {
 
 namespace {
 
-using Json = nlohmann::json;
-
 // A list of equally long lists of integers, row by row.
 Result<void> read_rows(const Json& json, const std::string& where, std::int64_t& batch,
                        std::int64_t& length, std::vector<std::int64_t>& out) {
   const bool first = batch == 0;
-  if (!json.is_array() || json.empty()) {
-    return bad_input(where, "not a list of rows", "[[1,2,3], ...]", json.type_name());
+  if (!json.is(Json::Kind::kArray) || json.items.empty()) {
+    return bad_input(where, "not a list of rows", "[[1,2,3], ...]", json.brief());
   }
-  if (!first && static_cast<std::int64_t>(json.size()) != batch) {
-    return bad_input(where, "wrong number of rows", std::to_string(batch),
-                     std::to_string(json.size()));
+  const auto rows = static_cast<std::int64_t>(json.items.size());
+  if (!first && rows != batch) {
+    return bad_input(where, "needs as many rows as input_ids", std::to_string(batch),
+                     std::to_string(rows));
   }
-  batch = static_cast<std::int64_t>(json.size());
-  for (std::size_t b = 0; b < json.size(); ++b) {
-    const std::string row = where + "/" + std::to_string(b);
-    if (!json[b].is_array() || json[b].empty()) {
-      return bad_input(row, "not a row of integers", "[1,2,3]", json[b].type_name());
+  batch = rows;
+  for (std::size_t b = 0; b < json.items.size(); ++b) {
+    const Json& row = json.items[b];
+    const std::string row_where = where + "/" + std::to_string(b);
+    if (!row.is(Json::Kind::kArray) || row.items.empty()) {
+      return bad_input(row_where, "not a row of whole numbers", "[1,2,3]", row.brief());
     }
-    if (first && b == 0) length = static_cast<std::int64_t>(json[b].size());
-    if (static_cast<std::int64_t>(json[b].size()) != length) {
-      return bad_input(row, "rows of unequal length; pad them and give an attention_mask",
-                       std::to_string(length), std::to_string(json[b].size()));
+    const auto cells = static_cast<std::int64_t>(row.items.size());
+    if (first && b == 0) length = cells;
+    if (cells != length) {
+      return bad_input(row_where,
+                       first ? "rows differ in length; pad them and give an attention_mask"
+                             : "needs rows as long as those of input_ids",
+                       std::to_string(length) + " numbers", std::to_string(cells));
     }
-    for (std::size_t t = 0; t < json[b].size(); ++t) {
-      if (!json[b][t].is_number_integer()) {
-        return bad_input(row + "/" + std::to_string(t), "not an integer", "an integer",
-                         json[b][t].dump());
+    for (std::size_t t = 0; t < row.items.size(); ++t) {
+      if (!row.items[t].is(Json::Kind::kInteger)) {
+        return bad_input(row_where + "/" + std::to_string(t), "not a whole number", "",
+                         row.items[t].brief());
       }
-      out.push_back(json[b][t].get<std::int64_t>());
+      out.push_back(row.items[t].integer);
     }
   }
   return {};
 }
 
-Result<void> check_tokens(const StepInputs& in, const std::string& where,
-                          const ModelConfig& config) {
-  for (std::size_t i = 0; i < in.input_ids.size(); ++i) {
-    if (in.input_ids[i] < 0 || in.input_ids[i] >= config.vocab_size) {
-      const auto n = static_cast<std::size_t>(in.length);
-      return bad_input(where + "/" + std::to_string(i / n) + "/" + std::to_string(i % n),
-                       "token outside the vocabulary",
-                       "0 to " + std::to_string(config.vocab_size - 1),
-                       std::to_string(in.input_ids[i]));
-    }
-  }
-  if (in.attention_mask) {
-    for (const std::int64_t cell : *in.attention_mask) {
-      if (cell != 0 && cell != 1) {
-        return bad_input(where, "an attention_mask holds 1 for a real token and 0 for padding",
-                         "0 or 1", std::to_string(cell));
-      }
-    }
-  }
-  return {};
+// The first of `values` that is outside [low, high], as an Error.
+Result<void> check_range(const std::vector<std::int64_t>& values, std::int64_t length,
+                         const std::string& where, const char* what, std::int64_t low,
+                         std::int64_t high) {
+  const auto wrong = std::find_if(values.begin(), values.end(),
+                                  [&](std::int64_t value) { return value < low || value > high; });
+  if (wrong == values.end()) return {};
+  const std::int64_t i = wrong - values.begin();
+  return bad_input(where + "/" + std::to_string(i / length) + "/" + std::to_string(i % length),
+                   what, std::to_string(low) + " to " + std::to_string(high),
+                   std::to_string(*wrong));
 }
 
 }  // namespace
@@ -83,32 +78,35 @@ Result<StepInputs> inputs_from_prompt(std::string_view text, const ModelConfig& 
 
 Result<StepInputs> inputs_from_json(std::string_view text, const std::string& where,
                                     const ModelConfig& config) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) return bad_input(where, "not JSON");
+  PS_TRY(const Json json, parse_json(text, where));
   StepInputs in;
-  const bool rows_only = json.is_array();
-  if (!rows_only && !(json.is_object() && json.contains("input_ids"))) {
-    return bad_input(where, "no tokens", "[[ids]] or {\"input_ids\": [[ids]], ...}",
-                     json.type_name());
+  const bool rows_only = json.is(Json::Kind::kArray);
+  const Json* ids = rows_only ? &json : json.find("input_ids");
+  if (ids == nullptr) {
+    return bad_input(where, "no tokens", "[[ids]] or {\"input_ids\": [[ids]], ...}", json.brief());
   }
-  PS_TRY_VOID(read_rows(rows_only ? json : json["input_ids"],
-                        rows_only ? where : where + "/input_ids", in.batch, in.length,
-                        in.input_ids));
-  if (!rows_only) {
-    for (const auto& [name, value] : json.items()) {
-      std::optional<std::vector<std::int64_t>>* target = nullptr;
-      if (name == "attention_mask") target = &in.attention_mask;
-      if (name == "position_ids") target = &in.position_ids;
-      if (target == nullptr) {
-        if (name == "input_ids") continue;
-        return bad_input(where + "/" + name, "unknown field",
-                         "input_ids, attention_mask or position_ids");
-      }
-      target->emplace();
-      PS_TRY_VOID(read_rows(value, where + "/" + name, in.batch, in.length, target->value()));
+  const std::string ids_where = rows_only ? where : where + "/input_ids";
+  PS_TRY_VOID(read_rows(*ids, ids_where, in.batch, in.length, in.input_ids));
+  PS_TRY_VOID(check_range(in.input_ids, in.length, ids_where, "token outside the vocabulary", 0,
+                          config.vocab_size - 1));
+  for (std::size_t i = 0; i < json.names.size(); ++i) {
+    const std::string& name = json.names[i];
+    const std::string field = where + "/" + name;
+    if (name == "input_ids") continue;
+    const bool mask = name == "attention_mask";
+    if (!mask && name != "position_ids") {
+      return bad_input(field, "unknown field", "input_ids, attention_mask or position_ids");
     }
+    std::vector<std::int64_t> values;
+    PS_TRY_VOID(read_rows(json.items[i], field, in.batch, in.length, values));
+    // Negative positions are a number like any other; past 2^31 no rotation means anything.
+    constexpr std::int64_t kFarthest = std::int64_t{1} << 31;
+    PS_TRY_VOID(mask ? check_range(values, in.length, field,
+                                   "an attention_mask has 1 for a real token, 0 for padding", 0, 1)
+                     : check_range(values, in.length, field, "position out of range", -kFarthest,
+                                   kFarthest));
+    (mask ? in.attention_mask : in.position_ids) = std::move(values);
   }
-  PS_TRY_VOID(check_tokens(in, where, config));
   return in;
 }
 

@@ -24,6 +24,12 @@ bool matches(std::string_view pattern, std::string_view name) {
   return p == pattern.size();
 }
 
+bool is_recorded(const RecordOptions& options, std::string_view point) {
+  return options.points.empty() ||
+         std::any_of(options.points.begin(), options.points.end(),
+                     [&](const std::string& pattern) { return matches(pattern, point); });
+}
+
 namespace {
 
 // Writes wanted points as they come and keeps the logits, which the script needs.
@@ -48,11 +54,7 @@ class Recorder final : public Tap {
   }
 
  private:
-  bool recorded(std::string_view point) const {
-    return options_.points.empty() ||
-           std::any_of(options_.points.begin(), options_.points.end(),
-                       [&](const std::string& pattern) { return matches(pattern, point); });
-  }
+  bool recorded(std::string_view point) const { return is_recorded(options_, point); }
   TraceWriter& writer_;
   const RecordOptions& options_;
   Result<void> status_;

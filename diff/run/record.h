@@ -18,6 +18,8 @@ struct RecordOptions {
   std::function<void(std::int64_t step, std::int64_t total)> progress;
 };
 
+bool is_recorded(const RecordOptions& options, std::string_view point);
+
 struct Recorded {
   std::int64_t steps = 0;
   std::int64_t points = 0;

@@ -92,6 +92,7 @@ void Script::choose(const TensorView& logits) {
       double top = -HUGE_VAL, sum = 0;
       for (std::int64_t v = 0; v < vocab; ++v)
         top = std::max(top, out[v] = value_at(logits, at + v));
+      if (beams == 1) continue;  // the largest logit: a shift could round two of them into a tie
       for (std::int64_t v = 0; v < vocab; ++v) sum += std::exp(out[v] - top);
       const double shift = scores_[static_cast<std::size_t>(row)] - top - std::log(sum);
       for (std::int64_t v = 0; v < vocab; ++v) out[v] += shift;
@@ -99,6 +100,9 @@ void Script::choose(const TensorView& logits) {
     std::iota(order.begin(), order.end(), 0);
     const auto better = [&](std::int64_t a, std::int64_t b) {
       const double x = all[static_cast<std::size_t>(a)], y = all[static_cast<std::size_t>(b)];
+      if (std::isnan(x) || std::isnan(y)) {  // NaN is worst: a sort needs an order of everything
+        return std::isnan(x) && std::isnan(y) ? a < b : std::isnan(y);
+      }
       return x > y || (x == y && a < b);
     };
     std::partial_sort(order.begin(), order.begin() + beams, order.end(), better);

@@ -92,18 +92,15 @@ std::string as_json(const Generated& g) {
 }
 
 Result<int> run(const Arguments& arguments) {
-  if (arguments.positionals().size() != 1) {
-    return bad_input("parscope generate", "wrong arguments", "one MODEL_DIR",
-                     std::to_string(arguments.positionals().size()));
-  }
-  PS_TRY(const Model model, open_model(arguments.positionals()[0]));
+  PS_TRY(const std::string dir, only_positional(generate_command(), arguments, "MODEL_DIR"));
+  PS_TRY(const Model model, open_model_at(dir));
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, "reference"));
   PS_TRY(const RunPlan plan, run_plan(arguments, model.config));
+  PS_TRY_VOID(can_be_continued(plan.prompt));
   PS_TRY(const std::int64_t count, arguments.integer("--new", 60, 1, 1 << 20));
   const bool no_cache = arguments.has("--no-cache");
   if (no_cache && plan.beams > 1) {
-    return bad_input("--no-cache", "is for greedy generation", "--beams 1",
-                     std::to_string(plan.beams));
+    return bad_input("--no-cache", "cannot be used with --beams", "one of the two");
   }
   PS_TRY(const std::unique_ptr<Engine> engine, open_engine(model, choice));
   PS_TRY(const Generated out, no_cache ? without_cache(*engine, plan.prompt, count)
@@ -125,9 +122,9 @@ const Command& generate_command() {
   static const Command command{
       "generate",
       "continues a prompt, greedily or with beams",
-      "generate MODEL_DIR --prompt TEXT [--new N] [engine]",
-      "No end token, no sampling: the same words every time, so that two engines can be "
-      "compared.\n\n"
+      "generate MODEL_DIR --prompt TEXT [options]",
+      "Always takes the likeliest token and stops at no end token: the same words every time.\n"
+      "Models with a vocabulary of 256 print text, others print token ids.\n\n"
       "  parscope generate fixtures/models/parscale-bytes --prompt 'def forward(self, x):'\n"
       "  parscope generate MODEL --tokens ids.json --beams 3 --new 20 --json",
       kOptions,

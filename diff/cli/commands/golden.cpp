@@ -20,9 +20,13 @@ std::string case_line(const GoldenResult& r, bool color) {
 
 Result<int> run(const Arguments& arguments) {
   const auto& words = arguments.positionals();
-  if (words.size() != 2 || words[0] != "verify") {
-    return bad_input("parscope golden", "wrong arguments", "golden verify DIR",
-                     words.empty() ? "nothing" : words[0]);
+  if (words.empty() || words[0] != "verify") {
+    return wrong_usage(golden_command(), words.empty()
+                                             ? "no 'verify DIR'"
+                                             : "cannot '" + words[0] + "', only 'verify'");
+  }
+  if (words.size() != 2) {
+    return wrong_usage(golden_command(), words.size() == 1 ? "no DIR" : "more than one DIR");
   }
   PS_TRY(const std::vector<GoldenCase> cases, find_golden_cases(words[1]));
   // The case decides type and convention, so the model's config is not at hand yet.
@@ -50,6 +54,7 @@ Result<int> run(const Arguments& arguments) {
       progress.update(static_cast<std::int64_t>(results.size()),
                       static_cast<std::int64_t>(cases.size()));
       results.push_back(verify_golden(golden, options));
+      if (results.back().machine_failed) return *results.back().machine_failed;
       failed += results.back().pass ? 0 : 1;
     }
   }

@@ -10,17 +10,22 @@ namespace ps::cli {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"--model", "DIR", "the model of a trace that does not carry its config"}, kJson, kQuiet};
+    {"--model", "DIR", "the model that made a trace, where the trace does not say"}, kJson, kQuiet};
 
 Result<int> run(const Arguments& arguments) {
   namespace fs = std::filesystem;
-  if (arguments.positionals().size() != 1) {
-    return bad_input("parscope lint", "wrong arguments", "one model directory or trace",
-                     std::to_string(arguments.positionals().size()));
-  }
-  const fs::path path = arguments.positionals()[0];
+  PS_TRY(const std::string word, only_positional(lint_command(), arguments, "MODEL_DIR or TRACE"));
+  fs::path path = word;
   std::error_code ec;
-  if (!fs::exists(path, ec)) return bad_input(path.string(), "no such file or folder");
+  if (!fs::exists(path, ec)) {
+    return bad_input(path.string(), ec ? "cannot be read" : "no such file or folder",
+                     "a model directory or a trace", ec ? ec.message() : "");
+  }
+  // Whoever names the file that describes a folder means the folder.
+  const bool describes = path.filename() == "trace.json" || path.filename() == "config.json";
+  if (describes && fs::is_regular_file(path, ec)) {
+    path = path.has_parent_path() ? path.parent_path() : ".";
+  }
   const bool is_model = fs::is_directory(path, ec) && fs::exists(path / "config.json", ec);
   std::optional<fs::path> model;
   if (arguments.has("--model")) model = arguments.get("--model");

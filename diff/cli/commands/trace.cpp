@@ -1,6 +1,12 @@
 // parscope trace MODEL_DIR --engine reference -o DIR
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <filesystem>
+#include <unistd.h>
 
+#include "core/points.h"
+#include "core/temp_file.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/run/record.h"
@@ -23,28 +29,82 @@ constexpr Option kOptions[] = {
     kBeams,
     {"--points", "PATTERN", "record only these points ('*' is a wildcard); may be repeated"},
     {"--gradients", "LOSS",
-     "also record grad/NAME of every parameter: next-token or sum\n"
-     "(reference only; one fresh pass over the prompt)"},
+     "record grad/NAME of every parameter instead, of the loss 'next-token' or\n"
+     "'sum' of all logits (reference only; one pass over the prompt)"},
     kQuiet};
+
+// Said before the run, not after it.
+Result<void> can_take_trace(const std::filesystem::path& dir) {
+  namespace fs = std::filesystem;
+  const char* const wanted = "a new or empty folder for the trace";
+  std::error_code ec;
+  if (fs::exists(dir, ec)) {
+    if (!fs::is_directory(dir, ec)) return bad_input(dir.string(), "is a file", wanted);
+    const bool empty = fs::is_empty(dir, ec);
+    if (ec) return bad_input(dir.string(), "cannot be read", wanted, ec.message());
+    if (!empty) return bad_input(dir.string(), "is not empty", wanted);
+  }
+  fs::path there = fs::absolute(dir, ec).lexically_normal();
+  while (there.has_relative_path() && !fs::exists(there, ec)) there = there.parent_path();
+  if (!fs::is_directory(there, ec)) {
+    return bad_input(dir.string(), "cannot be made: " + there.string() + " is a file", wanted);
+  }
+  if (::access(there.c_str(), W_OK | X_OK) != 0) {
+    return bad_input(dir.string(), "nothing may be written in " + there.string(), wanted,
+                     errno_text(errno));
+  }
+  return {};
+}
+
+// A pattern that no point of this model matches is a slip of the pen.
+Result<void> check_patterns(const std::vector<std::string>& patterns, const ModelConfig& config,
+                            bool gradients) {
+  if (patterns.empty()) return {};
+  std::vector<std::string> names;
+  if (gradients) {
+    for (const WeightSpec& weight : expected_weights(config))
+      names.push_back("grad/" + weight.name);
+  } else {
+    for (const PointSpec& spec : point_table()) {
+      const bool layered = spec.name.find(".N") != std::string_view::npos;
+      for (std::int64_t layer = 0; layer < (layered ? config.layers : 1); ++layer) {
+        const std::string name = point_name(spec, layered ? layer : -1);
+        if (applies(*find_point(name), config)) names.push_back(name);
+      }
+    }
+  }
+  for (const std::string& pattern : patterns) {
+    const bool found = std::any_of(names.begin(), names.end(),
+                                   [&](const std::string& name) { return matches(pattern, name); });
+    if (found) continue;
+    const std::string guess = closest(pattern, names);
+    return bad_input("--points", "'" + pattern + "' is no point of this run" +
+                                     (guess.empty() ? "" : "; did you mean '" + guess + "'?"));
+  }
+  return {};
+}
 
 // The gradients go into a step of their own, after the others.
 Result<void> record_gradients(Reference& reference, const RunPlan& plan, Loss loss,
-                              const std::filesystem::path& dir, TraceManifest manifest) {
+                              const std::filesystem::path& dir, TraceManifest manifest,
+                              const RecordOptions& options) {
   class GradientTap final : public Tap {
    public:
-    explicit GradientTap(TraceWriter& writer) : writer_(writer) {}
-    bool wants(std::string_view) override { return true; }
+    GradientTap(TraceWriter& writer, const RecordOptions& record)
+        : writer_(writer), record_(record) {}
+    bool wants(std::string_view point) override { return is_recorded(record_, point); }
     void take(std::string_view point, const TensorView& value) override {
-      if (status.ok()) status = writer_.add(point, value);
+      if (wants(point) && status.ok()) status = writer_.add(point, value);
     }
     Result<void> status;
 
    private:
     TraceWriter& writer_;
+    const RecordOptions& record_;
   };
   PS_TRY(TraceWriter writer, TraceWriter::create(dir, std::move(manifest)));
   PS_TRY_VOID(writer.begin_step(TraceStep{}, &plan.prompt));
-  GradientTap tap(writer);
+  GradientTap tap(writer, options);
   PS_TRY_VOID(reference.gradients(plan.prompt, loss, tap));
   if (!tap.status.ok()) return tap.status.error();
   PS_TRY_VOID(writer.end_step());
@@ -52,17 +112,14 @@ Result<void> record_gradients(Reference& reference, const RunPlan& plan, Loss lo
 }
 
 Result<int> run(const Arguments& arguments) {
-  if (arguments.positionals().size() != 1 || !arguments.has("-o")) {
-    return bad_input("parscope trace", "wrong arguments", "MODEL_DIR and -o DIR",
-                     arguments.has("-o") ? "no MODEL_DIR" : "no -o");
+  namespace fs = std::filesystem;
+  PS_TRY(const std::string model_dir, only_positional(trace_command(), arguments, "MODEL_DIR"));
+  if (arguments.get("-o").empty()) {
+    return wrong_usage(trace_command(), "no -o DIR, where the trace goes");
   }
-  const std::filesystem::path dir = arguments.get("-o");
-  std::error_code ec;
-  if (std::filesystem::exists(dir, ec) && !std::filesystem::is_empty(dir, ec)) {
-    return bad_input(dir.string(), "is not empty; a trace goes into a folder of its own",
-                     "a new or empty folder");
-  }
-  PS_TRY(const Model model, open_model(arguments.positionals()[0]));
+  const fs::path dir = arguments.get("-o");
+  PS_TRY_VOID(can_take_trace(dir));
+  PS_TRY(const Model model, open_model_at(model_dir));
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, "reference"));
   PS_TRY(const RunPlan plan, run_plan(arguments, model.config));
 
@@ -72,23 +129,30 @@ Result<int> run(const Arguments& arguments) {
   manifest.dtype = choice.options.dtype;
   manifest.device = "cpu";
 
+  RecordOptions options;
+  options.points = arguments.all("--points");
+  PS_TRY_VOID(check_patterns(options.points, model.config, arguments.has("--gradients")));
+
   if (arguments.has("--gradients")) {
+    for (const char* other : {"--steps", "--chunk", "--beams"}) {
+      if (!arguments.has(other)) continue;
+      return bad_input("--gradients", "is one pass over the whole prompt",
+                       "no " + std::string(other));
+    }
     const std::string name = arguments.get("--gradients");
     if (name != "next-token" && name != "sum") {
       return bad_input("--gradients", "unknown loss", "next-token or sum", name);
     }
-    ReferenceOptions options;
-    static_cast<EngineOptions&>(options) = choice.options;
-    PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, options));
+    ReferenceOptions reference_options;
+    static_cast<EngineOptions&>(reference_options) = choice.options;
+    PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, reference_options));
     const Loss loss = name == "sum" ? Loss::kSumOfLogits : Loss::kNextToken;
-    PS_TRY_VOID(record_gradients(*reference, plan, loss, dir, std::move(manifest)));
+    PS_TRY_VOID(record_gradients(*reference, plan, loss, dir, std::move(manifest), options));
     if (!arguments.has("--quiet")) print(dir.string() + ": one step with gradients\n");
     return 0;
   }
 
   PS_TRY(const std::unique_ptr<Engine> engine, open_engine(model, choice));
-  RecordOptions options;
-  options.points = arguments.all("--points");
   Progress progress("tracing");
   options.progress = [&](std::int64_t step, std::int64_t total) { progress.update(step, total); };
   PS_TRY(const Recorded recorded, record(*engine, plan, dir, std::move(manifest), options));
@@ -108,10 +172,10 @@ const Command& trace_command() {
   static const Command command{
       "trace",
       "records every named value of a run",
-      "trace MODEL_DIR -o DIR [inputs] [engine]",
+      "trace MODEL_DIR -o DIR [options]",
       "Runs a model and writes a trace: a folder with trace.json and one .safetensors file a "
       "step,\n"
-      "with every point under the Hugging Face module path whose output it is.\n\n"
+      "with every value under the Hugging Face module path whose output it is.\n\n"
       "  parscope trace fixtures/models/parscale-bytes -o /tmp/t --prompt 'def f(x):' --steps 3\n"
       "  parscope trace MODEL -o /tmp/t --random 4x19 --points 'model.layers.0.*' --points lm_head",
       kOptions,
