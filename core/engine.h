@@ -89,6 +89,36 @@ enum class Loss : std::uint8_t {
   kSumOfLogits,  // sum of all logits: simple to differentiate by hand
 };
 
+// What a correct candidate may have rounded, and how sure a bound must be.
+struct Rounding {
+  DType run = DType::kF32;       // the candidate's own type
+  DType captured = DType::kF32;  // the type in which the compared value was stored
+  double lambda = 8.0;           // sums of n terms: lambda sqrt(n) u, false with 2 exp(-lambda^2/2)
+};
+
+// An op (or a chain of ops) of the reference, run from values that somebody else computed.
+struct Replayed {
+  Tensor value;                     // float64
+  Tensor bound;                     // float64, the same shape: the error that rounding explains
+  std::vector<std::string> basis;   // the given points that it started from
+  std::int64_t chain = 0;           // ops between: 1 = all its inputs were given
+};
+
+// One step of the reference in float64, op by op: its own run, and replays.
+class ReferenceStep {
+ public:
+  virtual ~ReferenceStep() = default;
+  virtual const std::vector<OpInfo>& ops() const = 0;
+  // From the points that `lookup` has; inputs that it lacks are computed from theirs, and so on.
+  virtual Result<Replayed> replay(std::string_view point, const PointLookup& lookup,
+                                  const Rounding& rounding) = 0;
+  // The value in the reference's own run. Each point can be asked for once; what nobody needs any
+  // more is forgotten, so that points asked for in the order of ops() never pile up.
+  virtual Result<Tensor> own(std::string_view point) = 0;
+  // Runs the rest of the step, so that the next one finds its caches.
+  virtual Result<void> finish() = 0;
+};
+
 // The truth: an Engine whose ops can also be run alone, from inputs that somebody else computed.
 class Reference : public Engine {
  public:
@@ -98,6 +128,8 @@ class Reference : public Engine {
   // reference's own). Missing inputs are an Error that names them.
   virtual Result<Tensor> replay(const StepInputs& inputs, std::int64_t past, std::string_view point,
                                 const PointLookup& lookup) = 0;
+  // The next forward step, op by op. One at a time; its caches become the reference's own.
+  virtual Result<std::unique_ptr<ReferenceStep>> step(const StepInputs& inputs) = 0;
   // A fresh forward and backward pass; taps grad/NAME for every parameter that a gradient reached.
   virtual Result<void> gradients(const StepInputs& inputs, Loss loss, Tap& tap) = 0;
 };
@@ -109,6 +141,9 @@ struct PinnedRope {
 
 struct ReferenceOptions : EngineOptions {
   std::optional<PinnedRope> pinned_rope;
+  // The type that the candidate holds its weights in; weights are rounded to it before they are
+  // widened, since that loss is no fault of any op.
+  std::optional<DType> weights_through;
 };
 
 // Opens libparscope_reference.so on first use, next to the program or at PARSCOPE_REFERENCE, with

@@ -6,11 +6,6 @@ namespace ps::reference {
 
 namespace {
 
-Types types_of(DType dtype) {
-  const at::ScalarType model = scalar_type(dtype);
-  return {model, dtype == DType::kF64 ? at::kDouble : at::kFloat};
-}
-
 bool is_cache(std::string_view point) {
   return point.ends_with(":k_cache") || point.ends_with(":v_cache");
 }
@@ -80,8 +75,10 @@ ReferenceEngine::ReferenceEngine(const Model& model, const ReferenceOptions& opt
     : config_(model.config),
       checkpoint_(model.checkpoint),
       options_(options),
-      types_(types_of(options.dtype)),
-      weights_(model.checkpoint, types_.model) {
+      types_(types_of(scalar_type(options.dtype))),
+      weights_(model.checkpoint, types_.model,
+               options.weights_through ? std::optional(scalar_type(*options.weights_through))
+                                       : std::nullopt) {
   if (options.threads > 0) at::set_num_threads(options.threads);
 }
 

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/engine.h"
@@ -28,9 +29,11 @@ class ReferenceEngine final : public Reference {
   Result<std::vector<OpInfo>> ops(const StepInputs& inputs, std::int64_t past) override;
   Result<Tensor> replay(const StepInputs& inputs, std::int64_t past, std::string_view point,
                         const PointLookup& lookup) override;
+  Result<std::unique_ptr<ReferenceStep>> step(const StepInputs& inputs) override;
   Result<void> gradients(const StepInputs& inputs, Loss loss, Tap& tap) override;
 
  private:
+  friend class StepByOps;
   StepContext context(const StepInputs& inputs, std::int64_t past, bool cache_empty) const;
   // Runs all ops in order; returns the logits. Points live until their last reader has run.
   at::Tensor run(const Net& net, Weights& weights, Tap& tap, Cache& cache) const;
@@ -41,6 +44,7 @@ class ReferenceEngine final : public Reference {
   ReferenceOptions options_;
   Types types_;
   Weights weights_;
+  std::optional<Weights> same_type_;  // in weights_through, for chains; made on first use
   Cache cache_;
   std::int64_t past_ = 0;
   std::int64_t batch_ = 0;

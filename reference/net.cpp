@@ -16,6 +16,10 @@ Point Net::add(Op op) {
   return ops_.back().point;
 }
 
+Types types_of(at::ScalarType model) {
+  return {model, model == at::kDouble ? at::kDouble : at::kFloat};
+}
+
 std::string past_of(const Point& point) { return "past:" + point; }
 bool is_past(std::string_view name) { return name.starts_with("past:"); }
 

@@ -31,6 +31,7 @@ struct Types {
   at::ScalarType model = at::kFloat;
   at::ScalarType island = at::kFloat;
 };
+Types types_of(at::ScalarType model);
 
 // What the ops of one step know beside their inputs.
 struct StepContext {

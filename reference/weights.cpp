@@ -8,15 +8,18 @@ namespace {
 constexpr std::int64_t kKeepBytes = std::int64_t{1} << 30;
 }
 
-Weights::Weights(std::shared_ptr<const Checkpoint> checkpoint, at::ScalarType dtype)
-    : checkpoint_(std::move(checkpoint)), dtype_(dtype) {}
+Weights::Weights(std::shared_ptr<const Checkpoint> checkpoint, at::ScalarType dtype,
+                 std::optional<at::ScalarType> through)
+    : checkpoint_(std::move(checkpoint)), dtype_(dtype), through_(through) {}
 
 at::Tensor Weights::get(const std::string& name) {
   if (const auto it = kept_.find(name); it != kept_.end()) return it->second;
   const TensorView* view = checkpoint_->find(name);
   PS_CHECK(view != nullptr, "checkpoint without " + name);  // open_model has compared the names
   const at::Tensor stored = borrow(*view);
-  at::Tensor w = stored.to(dtype_);  // the same dtype: still the mapped file, no copy
+  // Rounding to a finer type changes nothing, so the order of the two conversions is safe.
+  const at::Tensor rounded = through_ ? stored.to(*through_) : stored;
+  at::Tensor w = rounded.to(dtype_);  // the same dtype: still the mapped file, no copy
   if (gradients_) {
     w = w.is_same(stored) ? w.clone() : w;
     w.requires_grad_(true);

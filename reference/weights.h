@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/checkpoint.h"
@@ -14,7 +15,9 @@ namespace ps::reference {
 
 class Weights {
  public:
-  Weights(std::shared_ptr<const Checkpoint> checkpoint, at::ScalarType dtype);
+  // `through`: rounded to this type first, when it is coarser than the stored one.
+  Weights(std::shared_ptr<const Checkpoint> checkpoint, at::ScalarType dtype,
+          std::optional<at::ScalarType> through = std::nullopt);
 
   bool has(const std::string& name) const { return checkpoint_->peek(name) != nullptr; }
   at::Tensor get(const std::string& name);
@@ -26,6 +29,7 @@ class Weights {
  private:
   std::shared_ptr<const Checkpoint> checkpoint_;
   at::ScalarType dtype_;
+  std::optional<at::ScalarType> through_;
   bool gradients_ = false;
   std::int64_t kept_bytes_ = 0;
   std::map<std::string, at::Tensor> kept_;

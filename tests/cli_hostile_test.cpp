@@ -38,10 +38,10 @@ std::string good_weights() { return get_file(bytes_model() / "model.safetensors"
 std::string good_config() { return get_file(bytes_model() / "config.json"); }
 
 std::string two_tensors(const std::string& a, const std::string& b, const std::string& data) {
-  return raw_safetensors(
-      R"({"a":{"dtype":"U8","shape":[4],"data_offsets":)" + a + R"(},"b":{"dtype":"U8","shape":[4],)" +
-          R"("data_offsets":)" + b + "}}",
-      data);
+  return raw_safetensors(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":)" + a +
+                             R"(},"b":{"dtype":"U8","shape":[4],)" + R"("data_offsets":)" + b +
+                             "}}",
+                         data);
 }
 
 struct Bytes {
@@ -64,10 +64,9 @@ std::vector<Bytes> bad_safetensors() {
       {"size overflows",
        raw_safetensors(
            R"({"a":{"dtype":"F64","shape":[4294967296,4294967296,2],"data_offsets":[0,0]}})", "")},
-      {"name twice",
-       raw_safetensors(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
-                       R"("a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
-                       "12")},
+      {"name twice", raw_safetensors(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                                     R"("a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+                                     "12")},
       {"endless header", raw_safetensors("{}", "", ~std::uint64_t{0})},
       {"brackets", raw_safetensors("{\"a\":" + brackets(), "")},
       {"closed brackets", raw_safetensors("{\"a\":" + closed_brackets() + "}", "")},
@@ -211,9 +210,8 @@ TEST(CliHostile, AnOutputFolderWithoutRightsIsBadInput) {
   fs::create_directory(dir / "empty");
   fs::permissions(dir / "empty", fs::perms(0555));
   for (const char* out : {"new", "empty"}) {
-    expect_bad_input(
-        run_without_rights({"trace", bytes_model(), "-o", dir / out, "--prompt", "x"}),
-        "nothing may be written in", out);
+    expect_bad_input(run_without_rights({"trace", bytes_model(), "-o", dir / out, "--prompt", "x"}),
+                     "nothing may be written in", out);
   }
   EXPECT_EQ(dir.names(), std::vector<std::string>{"empty"});
 }
@@ -221,9 +219,25 @@ TEST(CliHostile, AnOutputFolderWithoutRightsIsBadInput) {
 TEST(CliHostile, TokenFilesThatAreNoTokensAreRefused) {
   std::vector<Bytes> files = bad_json();
   for (const char* text : {
-           "[]", "[[]]", "[1,2]", "[[1,2],[3]]", "[[1],2]", "[[1.0]]", "[[1e3]]", "[[true]]",
-           "[[\"1\"]]", "[[null]]", "[[[1]]]", "[[256]]", "[[-1]]", "[[99999999999999999999]]",
-           "{}", "\"hi\"", "7", R"({"attention_mask":[[1]]})", R"({"input_ids":[[1]],"x":1})",
+           "[]",
+           "[[]]",
+           "[1,2]",
+           "[[1,2],[3]]",
+           "[[1],2]",
+           "[[1.0]]",
+           "[[1e3]]",
+           "[[true]]",
+           "[[\"1\"]]",
+           "[[null]]",
+           "[[[1]]]",
+           "[[256]]",
+           "[[-1]]",
+           "[[99999999999999999999]]",
+           "{}",
+           "\"hi\"",
+           "7",
+           R"({"attention_mask":[[1]]})",
+           R"({"input_ids":[[1]],"x":1})",
            R"({"input_ids":[[1,2,3]],"attention_mask":[[1,1]]})",
            R"({"input_ids":[[1,2,3]],"attention_mask":[[1,1,1],[1,1,1]]})",
            R"({"input_ids":[[1,2,3]],"attention_mask":[[1,2,1]]})",
@@ -237,9 +251,9 @@ TEST(CliHostile, TokenFilesThatAreNoTokensAreRefused) {
   for (const Bytes& bad : files) {
     const TempDir dir;
     put_file(dir / "tokens.json", bad.bytes);
-    expect_bad_input(run_parscope({"trace", bytes_model(), "-o", dir / "t", "--tokens",
-                                   dir / "tokens.json"}),
-                     "tokens.json", bad.name);
+    expect_bad_input(
+        run_parscope({"trace", bytes_model(), "-o", dir / "t", "--tokens", dir / "tokens.json"}),
+        "tokens.json", bad.name);
     EXPECT_EQ(dir.names(), std::vector<std::string>{"tokens.json"}) << bad.name;
     EXPECT_EQ(get_file(dir / "tokens.json"), bad.bytes);
   }
@@ -311,7 +325,7 @@ TEST(CliHostile, BrokenGoldenCasesFailOneByOneAndCrashNothing) {
   --cases;  // without expected-f64 it is no case
   fs::remove(copy("no meta") / "meta.json");
   const auto before = contents(dir.path());
-  const Ran ran = run_parscope({"golden", "verify", dir.path()});
+  const Ran ran = run_parscope({"golden", "verify", dir.path(), "--engine", "reference"});
   EXPECT_EQ(ran.code, 1) << ran.err;
   EXPECT_EQ(ran.err, "");
   EXPECT_NE(ran.out.find("0 passed, " + std::to_string(cases) + " failed"), std::string::npos)

@@ -43,6 +43,7 @@ function(ps_own target)
       $<$<CXX_COMPILER_ID:Clang>:-Wno-sign-conversion> # g++ does not have it in -Wconversion
       $<$<BOOL:${PARSCOPE_WERROR}>:-Werror>)
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${warnings}>")
+  set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX) # also where a linked library has CUDA sources
 endfunction()
 
 function(ps_glob out)

@@ -90,3 +90,9 @@ foreach(source IN LISTS bench_sources)
   set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
   add_dependencies(benchmarks ${name})
 endforeach()
+
+# ./dev soak: the same random configurations as soak_test, as many as one likes.
+if(EXISTS ${PROJECT_SOURCE_DIR}/tests/soak/soak.cpp)
+  ps_test_program(soak "tests/soak/soak.cpp;${support}")
+  ps_opens_reference(soak)
+endif()

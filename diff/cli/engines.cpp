@@ -47,9 +47,15 @@ Result<EngineChoice> engine_choice(const Arguments& arguments, const ModelConfig
                                    std::string_view default_engine) {
   EngineChoice out;
   const std::string engine = arguments.get("--engine", default_engine);
-  if (engine != "reference") {
-    return bad_input("--engine", "unknown engine", "reference", "'" + engine + "'");
+  if (engine != "reference" && engine != "model") {
+    return bad_input("--engine", "unknown engine", "model or reference", "'" + engine + "'");
   }
+  out.reference = engine == "reference";
+  const std::string device = arguments.get("--device", "auto");
+  if (device != "auto" && device != "host" && device != "cuda") {
+    return bad_input("--device", "unknown device", "cuda, host or auto", "'" + device + "'");
+  }
+  out.device = device == "cuda" ? Device::kCuda : device == "host" ? Device::kHost : Device::kAuto;
   out.options.dtype = config.dtype;
   if (arguments.has("--dtype")) {
     const std::string name = arguments.get("--dtype");
@@ -60,6 +66,9 @@ Result<EngineChoice> engine_choice(const Arguments& arguments, const ModelConfig
     if (!known)
       return bad_input("--dtype", "unknown type", "f64, f32, bf16 or f16", "'" + name + "'");
     out.options.dtype = *dtype;
+  }
+  if (!out.reference && out.options.dtype == DType::kF64) {
+    return bad_input("--dtype", "the model runs in shorter types", "f32, bf16 or f16", "f64");
   }
   PS_TRY(const std::int64_t threads, arguments.integer("--threads", 0, 0, 4096));
   out.options.threads = static_cast<int>(threads);
@@ -77,7 +86,17 @@ Result<Model> open_model_at(const std::string& dir) {
   return open_model(dir);
 }
 
+std::string_view engine_name(const EngineChoice& choice) {
+  return choice.reference ? "reference" : "model";
+}
+
 Result<std::unique_ptr<Engine>> open_engine(const Model& model, const EngineChoice& choice) {
+  if (!choice.reference) {
+    CandidateOptions options;
+    static_cast<EngineOptions&>(options) = choice.options;
+    options.device = choice.device;
+    return open_candidate(model, options);
+  }
   ReferenceOptions options;
   static_cast<EngineOptions&>(options) = choice.options;
   PS_TRY(std::unique_ptr<Reference> reference, open_reference(model, options));

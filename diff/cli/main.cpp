@@ -1,6 +1,7 @@
 // parscope: finds the command and turns its result into words and an exit code.
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <fcntl.h>
 #include <string>
 #include <unistd.h>

@@ -80,6 +80,11 @@ std::string report_json(const Report& report) {
   out["environment"] = object(report.environment);
   out["inputs"] = object(report.inputs);
   out["timing"] = object(report.timing);
+  if (report.baseline) {
+    const BaselineUse& b = *report.baseline;
+    out["baseline"] = {
+        {"file", b.file}, {"accepted", b.accepted}, {"gone", b.gone}, {"new_points", b.new_points}};
+  }
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

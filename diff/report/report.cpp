@@ -44,7 +44,9 @@ int exit_code(const Report& report) {
   if (report.verdict == Verdict::kInvalid) return 2;
   const bool error = std::any_of(report.findings.begin(), report.findings.end(),
                                  [](const Finding& f) { return f.severity == Severity::kError; });
-  return error || report.verdict == Verdict::kDiverged ? 1 : 0;
+  if (error) return 1;
+  if (report.baseline) return report.baseline->new_points.empty() ? 0 : 1;
+  return report.verdict == Verdict::kDiverged ? 1 : 0;
 }
 
 }  // namespace ps

@@ -54,6 +54,14 @@ struct BlindSpot {
   std::string why;
 };
 
+// What a --baseline changed (baseline.h).
+struct BaselineUse {
+  std::string file;
+  std::int64_t accepted = 0;
+  std::vector<std::string> gone;        // "id at point, step 0, rank 0": no longer found
+  std::vector<std::string> new_points;  // diverged or not finite here, and fine in the baseline
+};
+
 struct Report {
   Verdict verdict = Verdict::kEquivalent;
   std::optional<FirstDivergence> first_divergence;
@@ -63,6 +71,7 @@ struct Report {
   std::optional<double> power;
   // Name and JSON text, in order.
   std::vector<std::pair<std::string, std::string>> environment, inputs, timing;
+  std::optional<BaselineUse> baseline;
 };
 
 std::string_view to_string(Verdict verdict);
@@ -72,8 +81,11 @@ std::string json_string(
 
 std::string report_json(const Report& report);
 
+// Text for a terminal, at most `width` columns (40 at least).
 struct TextStyle {
   bool color = false;
+  bool quiet = false;  // only what is wrong
+  int width = 100;
 };
 std::string report_text(const Report& report, const std::string& subject, const TextStyle& style);
 

@@ -25,7 +25,7 @@ Point aggregate(Net& net, const Point& y) {
   const Point first = linear(net, "model.aggregate_layer.0", z, true);
   // Between the two maps stands a SiLU, whatever hidden_act says.
   const Point second = net.add({"model.aggregate_layer.2",
-                                "linear",
+                                "linear_of_silu",
                                 {first},
                                 {"model.aggregate_layer.2.weight", "model.aggregate_layer.2.bias"},
                                 [](const Tensors& in, const Tensors& w) {

@@ -10,6 +10,7 @@ namespace {
 
 constexpr Option kOptions[] = {
     kEngineOption,
+    kDevice,
     kDType,
     kThreads,
     kPrompt,

@@ -10,7 +10,7 @@ namespace ps::cli {
 
 namespace {
 
-constexpr Option kOptions[] = {kEngineOption, kDType, kThreads, kJson, kQuiet};
+constexpr Option kOptions[] = {kEngineOption, kDevice, kDType, kThreads, kJson, kQuiet};
 
 std::string case_line(const GoldenResult& r, bool color) {
   const char* mark = r.pass ? (color ? "\x1b[32mpass\x1b[0m" : "pass")

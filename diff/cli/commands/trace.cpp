@@ -1,4 +1,4 @@
-// parscope trace MODEL_DIR --engine reference -o DIR
+// parscope trace MODEL_DIR --engine model|reference -o DIR
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -18,6 +18,7 @@ namespace {
 constexpr Option kOptions[] = {
     {"-o", "DIR", "where the trace goes (a new or empty folder)"},
     kEngineOption,
+    kDevice,
     kDType,
     kThreads,
     kPrompt,
@@ -124,7 +125,7 @@ Result<int> run(const Arguments& arguments) {
   PS_TRY(const RunPlan plan, run_plan(arguments, model.config));
 
   TraceManifest manifest;
-  manifest.producer = "parscope " PS_VERSION " reference";
+  manifest.producer = std::string("parscope " PS_VERSION " ") + std::string(engine_name(choice));
   manifest.model_json = model.config.json;
   manifest.dtype = choice.options.dtype;
   manifest.device = "cpu";

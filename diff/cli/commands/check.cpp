@@ -1,0 +1,162 @@
+// parscope check MODEL_DIR: the main job.
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+#include "diff/cli/command.h"
+#include "diff/cli/engines.h"
+#include "diff/isolate/lockstep.h"
+#include "diff/report/baseline.h"
+#include "diff/report/write.h"
+
+namespace ps::cli {
+
+namespace {
+
+constexpr Option kOptions[] = {
+    kPrompt,
+    kTokens,
+    kRandom,
+    kSeed,
+    kSteps,
+    kChunk,
+    kBeams,
+    kEngineOption,
+    kDevice,
+    kDType,
+    kThreads,
+    {"--cross-check", "WHAT", "what the reference computes in: f64 (default) or same"},
+    {"--candidate", "DIR", "the candidate reads config and weights from DIR instead\n"
+                           "(a converted or repacked checkpoint of the same model)"},
+    {"--first", "", "stop at the first divergence"},
+    {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
+    {"--github", "", "GitHub annotations and a step summary"},
+    {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
+    kJson,
+    kQuiet};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::string number(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g", x);
+  return text;
+}
+
+// |error| / bound of every cell, as a grid that never loses a wrong one.
+ErrorGrid error_grid(const TensorView& candidate, const TensorView& expected,
+                     const TensorView& bound) {
+  ErrorGridBuilder builder(candidate.shape);
+  for (std::int64_t i = 0; i < candidate.count(); ++i) {
+    const double a = value_at(candidate, i), e = value_at(expected, i);
+    double ratio = 0;
+    if (std::isfinite(a) && std::isfinite(e)) {
+      const double error = std::fabs(a - e), allowed = value_at(bound, i);
+      ratio = error == 0 ? 0 : error / allowed;
+    } else if (!(a == e || (std::isnan(a) && std::isnan(e)))) {
+      ratio = std::nan("");
+    }
+    builder.add(i, ratio);
+  }
+  return builder.grid();
+}
+
+void describe(const EngineChoice& choice, const RunPlan& plan, Report& report) {
+  report.environment.emplace_back("version", json_string(PS_VERSION));
+  report.environment.emplace_back("engine", json_string(engine_name(choice)));
+  report.environment.emplace_back("dtype", json_string(torch_name(choice.options.dtype)));
+  report.inputs.emplace_back("batch", std::to_string(plan.prompt.batch));
+  report.inputs.emplace_back("tokens", std::to_string(plan.prompt.length));
+  report.inputs.emplace_back("decode_steps", std::to_string(plan.decode_steps));
+  report.inputs.emplace_back("chunk", std::to_string(plan.chunk));
+  report.inputs.emplace_back("beams", std::to_string(plan.beams));
+  report.inputs.emplace_back("padded", plan.prompt.attention_mask ? "true" : "false");
+}
+
+Result<int> run(const Arguments& arguments) {
+  const auto start = std::chrono::steady_clock::now();
+  if (arguments.positionals().size() != 1) {
+    return bad_input("parscope check", "wrong arguments", "one MODEL_DIR",
+                     std::to_string(arguments.positionals().size()));
+  }
+  ReportOptions files;
+  files.github = arguments.has("--github");
+  if (arguments.has("--report")) {
+    files.dir = arguments.get("--report");
+    PS_TRY_VOID(prepare_report_dir(files.dir));
+  }
+  const std::string subject = arguments.positionals()[0];
+  files.artifact = subject;
+  PS_TRY(const Model model, open_model_at(subject));
+  PS_TRY(const Model candidate_model,
+         arguments.has("--candidate") ? open_model_at(arguments.get("--candidate"))
+                                      : Result<Model>(model));
+  PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, kDefaultCandidate));
+  const std::string cross = arguments.get("--cross-check", "f64");
+  if (cross != "f64" && cross != "same") {
+    return bad_input("--cross-check", "unknown choice", "f64 or same", cross);
+  }
+  PS_TRY(RunPlan plan, run_plan(arguments, model.config));
+  const bool nothing_asked = !arguments.has("--prompt") && !arguments.has("--tokens") &&
+                             !arguments.has("--random") && !arguments.has("--steps");
+  if (nothing_asked) plan.decode_steps = 2;
+
+  ReferenceOptions truth;
+  truth.dtype = cross == "f64" ? DType::kF64 : choice.options.dtype;
+  truth.threads = choice.options.threads;
+  truth.weights_through = choice.options.dtype;
+  PS_TRY(const std::unique_ptr<Engine> candidate, open_engine(candidate_model, choice));
+  PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, truth));
+  const double opened = seconds_since(start);
+
+  Progress progress("checking");
+  LockstepOptions options;
+  options.run = choice.options.dtype;
+  options.bound_factor = cross == "f64" ? 1.0 : 2.0;
+  options.stop_at_first = arguments.has("--first");
+  options.progress = [&](std::int64_t step, std::int64_t steps, std::int64_t op, std::int64_t ops) {
+    if (op % 16 == 0) progress.update(step * ops + op, steps * ops);
+  };
+  options.divergence = [&](std::int64_t step, const JudgedPoint& point) {
+    if (files.dir.empty() || files.pictures.size() >= 3) return;
+    files.pictures.push_back({step, 0, point.op.point, point.candidate.shape,
+                              error_grid(point.candidate, point.expected.value.view(),
+                                         point.expected.bound.view())});
+  };
+  PS_TRY(Report report, lockstep(*candidate, *reference, model.config, plan, options));
+  describe(choice, plan, report);
+  report.timing = {{"open_seconds", number(opened)},
+                   {"check_seconds", number(seconds_since(start) - opened)}};
+  if (arguments.has("--baseline")) {
+    PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
+  }
+  if (arguments.has("--json")) files.annotations = stderr;
+  PS_TRY_VOID(write_reports(report, subject, files));
+  if (arguments.has("--json")) {
+    print(report_json(report));
+  } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
+    print(report_text(report, subject, {stdout_has_color()}));
+  }
+  return exit_code(report);
+}
+
+}  // namespace
+
+const Command& check_command() {
+  static const Command command{
+      "check", "runs a model next to the reference and finds the first op that is wrong",
+      "check MODEL_DIR [inputs] [engine] [report]",
+      "Runs the candidate (CUDA, or the same kernels on the host) and the LibTorch reference in\n"
+      "lockstep. Each op is redone by the reference in float64 from the candidate's own inputs, so a\n"
+      "wrong op is told from one that only inherited wrong inputs. Bounds are derived from the\n"
+      "candidate's type; the report states them. Without inputs: a ragged random batch and two\n"
+      "decode steps.\n\n"
+      "  parscope check fixtures/models/parscale-bytes\n"
+      "  parscope check MODEL --dtype bf16 --random 4x33 --steps 3 --chunk 16 --report out/",
+      kOptions, run};
+  return command;
+}
+
+}  // namespace ps::cli

@@ -1,0 +1,59 @@
+// Two tensors as chunks of numbers: converted to one type, ignored cells and cells of a class taken
+// out (both sides 0), padded with zeros. What was taken out is counted.
+#pragma once
+
+#include <cstdint>
+
+#include "diff/compare/compare.h"
+#include "diff/compare/kernel.h"
+
+namespace ps {
+
+struct ChunkCounts {
+  std::int64_t ignored = 0;
+  std::int64_t classed = 0;  // cells of a class on either side
+  ClassCounts a, b;
+  std::int64_t class_mismatches = 0, first_class_mismatch = -1;
+  std::int64_t nan_on_both = 0, flushed = 0;
+  bool bit_equal = true;
+  void add(const ChunkCounts& later);
+};
+
+// T is float where both types lie in it exactly, else double.
+bool fits_float(DType dtype);
+
+template <class T>
+class ChunkReader {
+ public:
+  ChunkReader(const TensorView& a, const TensorView& b, const TensorView* ignore,
+              const Kernels& kernels);
+
+  struct Chunk {
+    const T* a = nullptr;
+    const T* b = nullptr;
+    std::int64_t padded = 0;
+    bool equal = false;  // not one bit differs
+  };
+  // Cells [begin, begin + n), n <= kChunk. Valid until the next read().
+  Chunk read(std::int64_t begin, std::int64_t n, ChunkCounts& counts);
+
+ private:
+  const T* widen(const TensorView& view, std::int64_t begin, std::int64_t n, T* buffer);
+  void keep_integers_apart(std::int64_t begin, std::int64_t n);
+  std::int64_t drop_ignored(std::int64_t begin, std::int64_t n);
+  void drop_classes(std::int64_t begin, std::int64_t n, ChunkCounts& counts);
+  void own(Chunk& chunk, std::int64_t n);  // the cells into our buffers, to be changed
+
+  const TensorView& a_;
+  const TensorView& b_;
+  const TensorView* ignore_;
+  const Kernels& kernels_;
+  const Loops<T>& loops_;
+  bool classes_;  // floating on either side
+  alignas(64) T a_cells_[kChunk];
+  alignas(64) T b_cells_[kChunk];
+  alignas(64) float narrow_[kChunk];
+  std::uint8_t ignored_[kChunk];
+};
+
+}  // namespace ps

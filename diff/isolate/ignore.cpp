@@ -1,0 +1,93 @@
+#include "diff/isolate/ignore.h"
+
+#include <algorithm>
+
+namespace ps {
+
+namespace {
+
+std::vector<std::string_view> split(std::string_view text, char at) {
+  std::vector<std::string_view> out;
+  while (true) {
+    const std::size_t end = text.find(at);
+    out.push_back(text.substr(0, end));
+    if (end == std::string_view::npos) return out;
+    text.remove_prefix(end + 1);
+  }
+}
+
+bool is_attention_row(std::string_view op) { return op == "probs" || op == "context"; }
+
+}  // namespace
+
+IgnoreRules::IgnoreRules(const ModelConfig& config, const StepInputs& inputs, std::int64_t past)
+    : config_(config), inputs_(inputs), past_(past), prefix_(config.prefix_tokens) {
+  const std::int64_t total = past_ + inputs_.length;
+  first_real_.assign(static_cast<std::size_t>(inputs_.batch), 0);
+  if (!inputs_.attention_mask) return;
+  for (std::int64_t b = 0; b < inputs_.batch; ++b) {
+    const auto row = inputs_.attention_mask->begin() + b * total;
+    first_real_[static_cast<std::size_t>(b)] = std::find(row, row + total, 1) - row;
+    for (std::int64_t t = 0; t < inputs_.length; ++t) empty_rows_ += empty_query(b, t) ? 1 : 0;
+  }
+}
+
+bool IgnoreRules::padding_column(std::int64_t sample, std::int64_t column) const {
+  if (!inputs_.attention_mask) return false;
+  const std::int64_t total = past_ + inputs_.length;
+  return (*inputs_.attention_mask)[static_cast<std::size_t>(sample * total + column)] == 0;
+}
+bool IgnoreRules::padding_query(std::int64_t sample, std::int64_t token) const {
+  return padding_column(sample, past_ + token);
+}
+bool IgnoreRules::empty_query(std::int64_t sample, std::int64_t token) const {
+  return prefix_ == 0 && first_real_[static_cast<std::size_t>(sample)] > past_ + token;
+}
+
+std::optional<Tensor> IgnoreRules::mask_for(std::string_view point, const Shape& shape) const {
+  if (!inputs_.attention_mask) return std::nullopt;
+  const std::optional<PointRef> ref = find_point(canonical_point(point));
+  if (!ref) return std::nullopt;
+  const std::vector<std::string_view> axes = split(ref->spec->axes, ',');
+  if (axes.size() != shape.size()) return std::nullopt;
+  // The axis of samples (alone or inside replica-major rows), of query tokens, of cache slots.
+  std::ptrdiff_t sample_axis = -1, query_axis = -1, slot_axis = -1;
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const auto axis = static_cast<std::ptrdiff_t>(i);
+    if (axes[i].ends_with("R") || axes[i] == "B") sample_axis = axis;
+    if (axes[i] == "S") query_axis = axis;
+    if (axes[i] == "C" && ref->spec->op == "cache_append") slot_axis = axis;
+  }
+  const std::ptrdiff_t token_axis = query_axis >= 0 ? query_axis : slot_axis;
+  if (sample_axis < 0 || token_axis < 0) return std::nullopt;
+  const std::int64_t rows = shape[static_cast<std::size_t>(sample_axis)];
+  const std::int64_t tokens = shape[static_cast<std::size_t>(token_axis)];
+  if (rows % inputs_.batch != 0) return std::nullopt;
+  // Slots of a cache: the prefix first, where there is one.
+  const std::int64_t skipped = slot_axis >= 0 ? tokens - (past_ + inputs_.length) : 0;
+  if (skipped < 0 || (query_axis >= 0 && tokens != inputs_.length)) return std::nullopt;
+
+  Shape small(shape.size(), 1);
+  small[static_cast<std::size_t>(sample_axis)] = rows;
+  small[static_cast<std::size_t>(token_axis)] = tokens;
+  Tensor mask(DType::kU8, small);
+  bool any = false;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::int64_t b = r % inputs_.batch;
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      bool ignored = false;
+      if (slot_axis >= 0) {
+        ignored = t >= skipped && padding_column(b, t - skipped);
+      } else {
+        ignored = padding_query(b, t) || (is_attention_row(ref->spec->op) && empty_query(b, t));
+      }
+      // Rows come before tokens in every point of the table, so this is row-major.
+      mask.as<std::uint8_t>()[static_cast<std::size_t>(r * tokens + t)] = ignored ? 1 : 0;
+      any = any || ignored;
+    }
+  }
+  if (!any) return std::nullopt;
+  return mask;
+}
+
+}  // namespace ps

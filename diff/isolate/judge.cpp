@@ -1,0 +1,155 @@
+#include "diff/isolate/judge.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "diff/isolate/where.h"
+
+namespace ps {
+
+std::optional<Tensor> broadcast_to(const TensorView& value, const Shape& shape) {
+  Shape from = value.shape;
+  while (from.size() > shape.size() && from.front() == 1) from.erase(from.begin());
+  while (from.size() < shape.size()) from.insert(from.begin(), 1);
+  if (from.size() != shape.size()) return std::nullopt;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (from[i] != shape[i] && from[i] != 1) return std::nullopt;
+  }
+  Tensor out(value.dtype, shape);
+  const auto size = static_cast<std::size_t>(size_of(value.dtype));
+  const std::int64_t n = count_of(shape);
+  for (std::int64_t i = 0; i < n; ++i) {
+    std::int64_t rest = i, source = 0, stride = 1;
+    for (std::size_t axis = shape.size(); axis-- > 0;) {
+      const std::int64_t at = rest % shape[axis];
+      rest /= shape[axis];
+      source += from[axis] == 1 ? 0 : at * stride;
+      stride *= from[axis];
+    }
+    std::memcpy(out.bytes().data() + static_cast<std::size_t>(i) * size,
+                value.bytes.data() + static_cast<std::size_t>(source) * size, size);
+  }
+  return out;
+}
+
+namespace {
+
+// NaN bounds stand where the exact value is no number: classes decide there.
+void clean_bounds(Tensor& bound, double factor) {
+  for (double& b : bound.as<double>()) b = std::isnan(b) ? 0.0 : b * factor;
+}
+
+}  // namespace
+
+StepJudge::StepJudge(const ModelConfig& config, ReferenceStep& reference, const StepInputs& inputs,
+                     std::int64_t step, std::int64_t past, const JudgeOptions& options)
+    : config_(config),
+      reference_(reference),
+      inputs_(inputs),
+      step_(step),
+      past_(past),
+      options_(options),
+      ignore_(config, inputs_, past) {}
+
+PointRow StepJudge::base_row(const std::string& point, const TensorView& value) const {
+  PointRow row;
+  row.step = step_;
+  row.point = point;
+  row.shape = value.shape;
+  row.dtype = torch_name(value.dtype);
+  return row;
+}
+
+void StepJudge::judge_shape(const std::string& point, const TensorView& value,
+                            const Shape& expected) {
+  PointRow row = base_row(point, value);
+  row.status = PointStatus::kShape;
+  rows_.push_back(row);
+  wrong_.insert(point);
+  if (!first_) {
+    first_ = {step_, 0, point,
+              "shape " + to_string(value.shape) + ", expected " + to_string(expected)};
+  }
+}
+
+Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
+  const std::optional<TensorView> captured = lookup(op.point);
+  if (!captured) {
+    if (options_.own_run) {
+      PS_TRY(const Tensor unused, reference_.own(op.point));
+    }
+    return {};
+  }
+  Rounding rounding;
+  rounding.run = options_.run;
+  rounding.captured = is_floating(captured->dtype) ? captured->dtype : options_.run;
+  rounding.lambda = options_.lambda;
+  PS_TRY(Replayed exact, reference_.replay(op.point, lookup, rounding));
+  std::optional<Tensor> own;
+  if (options_.own_run) {
+    PS_TRY(own, reference_.own(op.point));
+  }
+
+  // A mask of one row for all, or an extra leading axis of one, is the same value.
+  TensorView value = *captured;
+  std::optional<Tensor> repeated;
+  if (value.shape != exact.value.shape()) {
+    repeated = broadcast_to(value, exact.value.shape());
+    if (!repeated) {
+      judge_shape(op.point, value, exact.value.shape());
+      return {};
+    }
+    value = repeated->view();
+  }
+
+  const std::optional<Tensor> ignored = ignore_.mask_for(op.point, value.shape);
+  const TensorView ignored_view = ignored ? ignored->view() : TensorView();
+  clean_bounds(exact.bound, options_.bound_factor);
+  CompareOptions how;
+  how.bound = BoundSpec::per_cell(exact.bound.view());
+  how.ignore = ignored ? &ignored_view : nullptr;
+  const Comparison local = compare(value, exact.value.view(), how);
+
+  const bool inherits =
+      std::any_of(exact.basis.begin(), exact.basis.end(), [&](const std::string& name) {
+        return name.starts_with("past:") ? wrong_before_.contains(name.substr(5))
+                                         : wrong_.contains(name);
+      });
+  PointRow row = base_row(op.point, *captured);
+  const Comparison* shown = &local;
+  std::optional<Comparison> whole;
+  if (own && own->shape() == value.shape) {
+    CompareOptions against;
+    against.bound = default_bound(value.dtype, options_.run, config_.layers);
+    against.ignore = how.ignore;
+    whole = compare(value, own->view(), against);
+  }
+  if (!local.ok()) {
+    row.status = local.class_mismatches > 0 ? PointStatus::kNonfinite : PointStatus::kDiverged;
+  } else if (inherits) {
+    const bool differs = !whole || !whole->ok();
+    row.status = differs ? PointStatus::kPropagated : PointStatus::kHealed;
+    if (whole) shown = &*whole;
+  } else {
+    row.status = PointStatus::kOk;
+  }
+  row.max_abs = shown->max_abs;
+  row.rel_l2 = shown->rel_l2;
+  row.max_ulp = shown->max_ulp;
+  row.ratio = local.ratio;
+  row.compared = local.compared;
+  row.ignored = local.ignored;
+  rows_.push_back(row);
+  if (!local.ok() || row.status == PointStatus::kPropagated) wrong_.insert(op.point);
+  if (!local.ok()) {
+    if (!first_) {
+      first_ = {step_, 0, op.point,
+                where_text(op.point, value.shape, local.first_wrong(), inputs_.batch)};
+    }
+    if (divergence_) divergence_({op, value, exact, local, ignored});
+  }
+  return {};
+}
+
+}  // namespace ps

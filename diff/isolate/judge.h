@@ -1,0 +1,75 @@
+// Judges the points of one step: each is compared with what its op gives when the reference runs it
+// from the candidate's own inputs. What differs then is the op's own fault; what differs only from
+// the reference's own run was inherited.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "core/engine.h"
+#include "core/result.h"
+#include "diff/compare/compare.h"
+#include "diff/isolate/ignore.h"
+#include "diff/report/report.h"
+
+namespace ps {
+
+struct JudgeOptions {
+  DType run = DType::kF32;       // the candidate's type
+  double lambda = 8.0;
+  double bound_factor = 1.0;     // 2 where the reference computes in the candidate's own type
+  bool own_run = true;           // compare with the reference's own run too
+  std::function<void(std::int64_t done, std::int64_t total)> progress;
+};
+
+// What a caller may keep of a wrong point, for pictures and diagnosis.
+struct JudgedPoint {
+  const OpInfo& op;
+  const TensorView& candidate;
+  const Replayed& expected;
+  const Comparison& local;
+  const std::optional<Tensor>& ignored;
+};
+
+class StepJudge {
+ public:
+  StepJudge(const ModelConfig& config, ReferenceStep& reference, const StepInputs& inputs,
+            std::int64_t step, std::int64_t past, const JudgeOptions& options);
+
+  // The point whose op comes next in order. `lookup` gives the candidate's values of this step and,
+  // as "past:POINT", of its cache before. A point that was not captured is passed over.
+  Result<void> judge(const OpInfo& op, const PointLookup& lookup);
+
+  std::vector<PointRow>& rows() { return rows_; }
+  const std::optional<FirstDivergence>& first() const { return first_; }
+  const std::set<std::string>& wrong() const { return wrong_; }  // points not to build on
+  void inherit(std::set<std::string> wrong_before) { wrong_before_ = std::move(wrong_before); }
+  void on_divergence(std::function<void(const JudgedPoint&)> call) { divergence_ = std::move(call); }
+  std::int64_t empty_rows() const { return ignore_.empty_rows(); }
+
+ private:
+  PointRow base_row(const std::string& point, const TensorView& value) const;
+  void judge_shape(const std::string& point, const TensorView& value, const Shape& expected);
+
+  const ModelConfig& config_;
+  ReferenceStep& reference_;
+  StepInputs inputs_;
+  std::int64_t step_, past_;
+  JudgeOptions options_;
+  IgnoreRules ignore_;
+  std::vector<PointRow> rows_;
+  std::optional<FirstDivergence> first_;
+  std::set<std::string> wrong_, wrong_before_;
+  std::function<void(const JudgedPoint&)> divergence_;
+};
+
+// Candidate tensors with a size-1 axis where the reference has more (a mask of one row for all), or
+// the other way round, are repeated explicitly before they are compared. Null: cannot be.
+std::optional<Tensor> broadcast_to(const TensorView& value, const Shape& shape);
+
+}  // namespace ps

@@ -1,0 +1,282 @@
+#include "diff/isolate/lockstep.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "core/points.h"
+
+namespace ps {
+
+namespace {
+
+bool is_cache(std::string_view point) {
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+}
+
+// Keeps the candidate's values for as long as an op that was not judged yet may read them.
+class Window final : public Tap {
+ public:
+  Window(StepJudge& judge, const std::vector<OpInfo>& ops, const std::map<std::string, Tensor>& past,
+         const LockstepOptions& options, std::int64_t step, std::int64_t steps)
+      : judge_(judge), ops_(ops), past_(past), options_(options), step_(step), steps_(steps) {
+    for (std::size_t i = 0; i < ops_.size(); ++i) {
+      index_[ops_[i].point] = i;
+      last_reader_[ops_[i].point] = i;
+    }
+    for (std::size_t i = 0; i < ops_.size(); ++i) note_readers(i, ops_[i]);
+  }
+
+  bool wants(std::string_view point) override {
+    return index_.contains(std::string(point)) || point == "lm_head";
+  }
+  void take(std::string_view point, const TensorView& value) override {
+    if (point == "lm_head") logits = Tensor::copy_of(value);
+    if (!status.ok() || stopped_) return;
+    if (is_cache(point)) caches.insert_or_assign(std::string(point), Tensor::copy_of(value));
+    values_.insert_or_assign(std::string(point), Tensor::copy_of(value));
+    judge_what_is_ready(false);
+  }
+  void finish() {
+    if (status.ok()) judge_what_is_ready(true);
+  }
+
+  Result<void> status;
+  Tensor logits;
+  std::map<std::string, Tensor> caches;  // of this step
+
+ private:
+  // An op whose point no candidate hands out (it is not in the table) is read through.
+  void note_readers(std::size_t reader, const OpInfo& op) {
+    for (const std::string& input : op.inputs) {
+      const auto it = index_.find(input);
+      if (it == index_.end()) continue;
+      last_reader_[input] = std::max(last_reader_[input], reader);
+      if (!find_point(input)) note_readers(reader, ops_[it->second]);
+    }
+  }
+
+  void judge_what_is_ready(bool all) {
+    const PointLookup lookup = [this](std::string_view name) -> std::optional<TensorView> {
+      if (name.starts_with("past:")) {
+        const auto it = past_.find(std::string(name.substr(5)));
+        return it == past_.end() ? std::nullopt : std::optional(it->second.view());
+      }
+      const auto it = values_.find(std::string(name));
+      return it == values_.end() ? std::nullopt : std::optional(it->second.view());
+    };
+    while (next_ < ops_.size() && !stopped_) {
+      const OpInfo& op = ops_[next_];
+      const bool here = values_.contains(op.point);
+      const bool never_comes = !find_point(op.point);
+      if (!here && !never_comes && !all) return;
+      if (options_.progress) {
+        options_.progress(step_, steps_, static_cast<std::int64_t>(next_),
+                          static_cast<std::int64_t>(ops_.size()));
+      }
+      status = judge_.judge(op, lookup);
+      if (!status.ok()) return;
+      stopped_ = options_.stop_at_first && judge_.first().has_value();
+      forget(next_++);
+    }
+  }
+  void forget(std::size_t judged) {
+    std::erase_if(values_, [&](const auto& entry) {
+      return last_reader_.at(entry.first) <= judged && index_.at(entry.first) <= judged;
+    });
+  }
+
+  StepJudge& judge_;
+  const std::vector<OpInfo>& ops_;
+  const std::map<std::string, Tensor>& past_;
+  const LockstepOptions& options_;
+  std::int64_t step_, steps_;
+  std::map<std::string, std::size_t> index_, last_reader_;
+  std::map<std::string, Tensor> values_;
+  std::size_t next_ = 0;
+  bool stopped_ = false;
+};
+
+class KeepCaches final : public Tap {
+ public:
+  bool wants(std::string_view point) override { return is_cache(point); }
+  void take(std::string_view point, const TensorView& value) override {
+    caches.insert_or_assign(std::string(point), Tensor::copy_of(value));
+  }
+  std::map<std::string, Tensor> caches;
+};
+
+// Cells that a run of this plan compares, roughly: enough for a logarithm.
+double cells_of(const ModelConfig& config, const RunPlan& plan) {
+  const double rows = static_cast<double>(config.replicas * plan.prompt.batch * plan.beams);
+  const double tokens = static_cast<double>(plan.prompt.length + plan.decode_steps);
+  const double columns = tokens + static_cast<double>(config.prefix_tokens);
+  const double wide = static_cast<double>(8 * config.hidden_size + 4 * config.intermediate_size);
+  const double a_layer = rows * tokens * (wide + 2.0 * static_cast<double>(config.heads) * columns);
+  return a_layer * static_cast<double>(config.layers + 1) +
+         rows * tokens * static_cast<double>(config.vocab_size);
+}
+
+// Rows of a reorder step: what index_select must give from the candidate's own caches.
+void judge_reorder(const std::vector<std::int64_t>& beam_idx, std::int64_t replicas,
+                   const std::map<std::string, Tensor>& before,
+                   const std::map<std::string, Tensor>& after, std::int64_t step, Report& report) {
+  for (const auto& [name, value] : after) {
+    const auto old = before.find(name);
+    if (old == before.end()) continue;
+    const std::int64_t batch = old->second.shape()[0] / replicas;
+    Tensor expected(value.dtype(), value.shape());
+    const std::size_t row = old->second.view().bytes.size() /
+                            static_cast<std::size_t>(old->second.shape()[0]);
+    const auto beams = static_cast<std::int64_t>(beam_idx.size());
+    for (std::int64_t p = 0; p < replicas; ++p) {
+      for (std::int64_t b = 0; b < beams; ++b) {
+        const auto from =
+            static_cast<std::size_t>(p * batch + beam_idx[static_cast<std::size_t>(b)]) * row;
+        const auto to = static_cast<std::size_t>(p * beams + b) * row;
+        std::copy_n(old->second.view().bytes.data() + from, row, expected.bytes().data() + to);
+      }
+    }
+    const Comparison c = compare(value.view(), expected.view(), {});
+    PointRow line;
+    line.step = step;
+    line.point = name;
+    line.shape = value.shape();
+    line.dtype = torch_name(value.dtype());
+    line.status = c.ok() ? PointStatus::kOk : PointStatus::kDiverged;
+    line.max_abs = c.max_abs;
+    line.rel_l2 = c.rel_l2;
+    line.max_ulp = c.max_ulp;
+    line.ratio = c.ratio;
+    line.compared = c.compared;
+    report.points.push_back(line);
+    if (!c.ok() && !report.first_divergence) {
+      report.first_divergence = {step, 0, name, "the rows of the beams"};
+    }
+  }
+}
+
+}  // namespace
+
+double lambda_for(double cells, double false_alarm) {
+  return std::sqrt(2.0 * std::log(2.0 * std::max(1.0, cells) / false_alarm));
+}
+
+std::string_view fault_class_of(std::string_view op_kind, std::string_view point) {
+  if (op_kind.starts_with("rope") || op_kind.starts_with("replica_rope")) return "rope";
+  if (op_kind.starts_with("mask")) return "mask";
+  if (op_kind == "rms_norm") return "norm";
+  if (op_kind == "cache_append") return "cache";
+  if (op_kind == "replicate") return "replica";
+  if (op_kind.starts_with("aggregate")) return "aggregation";
+  if (op_kind == "scores" || op_kind == "probs" || op_kind == "context" ||
+      op_kind.starts_with("cross_")) {
+    return "attention";
+  }
+  if (point.starts_with("model.aggregate_layer")) return "aggregation";
+  if (op_kind == "residual") return "norm";
+  return "weights";
+}
+
+Finding unnamed_finding(const FirstDivergence& first, const PointRow& row) {
+  Finding f;
+  f.id = "unnamed";
+  f.confidence = Confidence::kUnnamed;
+  f.step = first.step;
+  f.rank = first.rank;
+  f.point = first.point;
+  f.where = first.where;
+  const std::optional<PointRef> ref = find_point(canonical_point(first.point));
+  f.fault_class = ref ? fault_class_of(ref->spec->op, first.point) : "unknown";
+  char numbers[160];
+  if (row.status == PointStatus::kShape) {
+    f.message = "this op gives a value of another shape";
+  } else {
+    std::snprintf(numbers, sizeof numbers,
+                  ": its error is %.3g times what rounding explains (max |error| %.3g, relative %.3g)",
+                  row.ratio, row.max_abs, row.rel_l2);
+    f.message = row.status == PointStatus::kNonfinite
+                    ? "this op gives NaN or an infinity from inputs that should not"
+                    : std::string("this op is wrong on its own inputs") + numbers;
+  }
+  std::snprintf(numbers, sizeof numbers, "%.6g", row.ratio);
+  f.evidence = {{"ratio", std::isfinite(row.ratio) ? numbers : "null"},
+                {"op", json_string(ref ? ref->spec->op : "unknown")}};
+  return f;
+}
+
+Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConfig& config,
+                        const RunPlan& plan, const LockstepOptions& options) {
+  Report report;
+  Script script(plan);
+  candidate.reset();
+  reference.reset();
+  JudgeOptions how;
+  how.run = options.run;
+  how.bound_factor = options.bound_factor;
+  how.lambda = lambda_for(cells_of(config, plan), options.false_alarm);
+  std::map<std::string, Tensor> caches;
+  std::set<std::string> wrong;
+  Tensor logits;
+  std::int64_t empty_rows = 0;
+  const std::int64_t total = script.total_steps();
+  while (true) {
+    const auto view = logits.shape().empty() ? std::nullopt : std::optional(logits.view());
+    const std::optional<ScriptStep> next = script.next(view);
+    if (!next) break;
+    const std::int64_t number = next->step.step;
+    if (next->step.op == StepOp::kReorderCache) {
+      KeepCaches after;
+      NoTap none;
+      PS_TRY_VOID(candidate.reorder_cache(next->step.beam_idx, after));
+      PS_TRY_VOID(reference.reorder_cache(next->step.beam_idx, none));
+      judge_reorder(next->step.beam_idx, config.replicas, caches, after.caches, number, report);
+      caches = std::move(after.caches);
+      continue;
+    }
+    const std::int64_t past = script.past();
+    PS_TRY(const std::unique_ptr<ReferenceStep> truth, reference.step(next->inputs));
+    StepJudge judge(config, *truth, next->inputs, number, past, how);
+    judge.inherit(wrong);
+    if (options.divergence) {
+      judge.on_divergence([&](const JudgedPoint& point) { options.divergence(number, point); });
+    }
+    Window window(judge, truth->ops(), caches, options, number, total);
+    PS_TRY_VOID(candidate.forward(next->inputs, window));
+    window.finish();
+    if (!window.status.ok()) return window.status.error();
+    PS_TRY_VOID(truth->finish());
+    empty_rows += judge.empty_rows();
+    report.points.insert(report.points.end(), judge.rows().begin(), judge.rows().end());
+    if (judge.first() && !report.first_divergence) report.first_divergence = judge.first();
+    if (report.first_divergence && options.stop_at_first) break;
+    wrong = judge.wrong();
+    caches = std::move(window.caches);
+    logits = std::move(window.logits);
+  }
+  std::stable_sort(report.points.begin(), report.points.end(),
+                   [](const PointRow& a, const PointRow& b) {
+                     if (a.step != b.step) return a.step < b.step;
+                     return point_before(a.point, b.point);
+                   });
+  if (report.first_divergence) {
+    report.verdict = Verdict::kDiverged;
+    for (const PointRow& row : report.points) {
+      if (row.step != report.first_divergence->step ||
+          row.point != report.first_divergence->point) {
+        continue;
+      }
+      report.findings.push_back(unnamed_finding(*report.first_divergence, row));
+      break;
+    }
+  }
+  char text[64];
+  std::snprintf(text, sizeof text, "%.3g", how.lambda);
+  report.environment.emplace_back("bound_lambda", text);
+  std::snprintf(text, sizeof text, "%.3g", options.false_alarm);
+  report.environment.emplace_back("false_alarm_chance", text);
+  report.environment.emplace_back("rows_without_a_key", std::to_string(empty_rows));
+  return report;
+}
+
+}  // namespace ps

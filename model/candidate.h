@@ -1,0 +1,40 @@
+// The candidate: a ParScale model whose kernels run on a GPU, or on a host from the same bodies.
+// The only header of model/ that others include.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/checkpoint.h"
+#include "core/engine.h"
+
+namespace ps {
+
+struct Launch;
+
+enum class Device : std::uint8_t {
+  kAuto,  // a GPU where there is one
+  kHost,
+  kCuda,  // an Error where there is none
+};
+
+struct CandidateOptions : EngineOptions {
+  Device device = Device::kAuto;
+  const Launch* host_launch = nullptr;  // tests: the host runner (permuted, checked)
+};
+
+// Runs in f32, bf16 or f16. Weights are read from the mapped checkpoint (host) or uploaded once
+// (GPU); `model.checkpoint` is kept alive.
+Result<std::unique_ptr<Engine>> open_candidate(const Model& model, const CandidateOptions& options);
+
+struct CandidateStats {
+  std::string device;           // "host, 2 threads, OpenBLAS ..."
+  std::int64_t empty_rows = 0;  // query rows without a key, over all steps; [row, query] of a mask
+  std::int64_t activation_bytes = 0;  // most that a step needed
+};
+// Null for an engine that is no candidate.
+std::optional<CandidateStats> candidate_stats(const Engine& engine);
+
+}  // namespace ps

@@ -1,0 +1,29 @@
+// How far a correct op may be from its exact value, per cell: derived from the unit round-off of
+// the candidate's type and of its accumulator, the lengths of its sums, and the op's own
+// conditioning. What each kind allows stands in bounds.cpp, next to why.
+#pragma once
+
+#include "core/engine.h"
+#include "reference/net.h"
+
+namespace ps::reference {
+
+struct RoundingUnits {
+  double result = 0;       // relative error of storing one value in the candidate's type
+  double accumulate = 0;   // of one addition in its accumulator: float32, or float64 for float64
+  double capture = 0;      // of storing a value in a coarser type than the run's; else 0
+  double table = 0;        // of the fp32 islands that nobody computes in anything else
+  double floor = 0;        // smallest number of the candidate's type: below it there is no relative error
+  double lambda = 8;
+};
+RoundingUnits units_of(const Rounding& rounding);
+
+// All tensors are float64. The result has out's shape.
+at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in, const Tensors& w,
+                    const at::Tensor& out, const RoundingUnits& units);
+
+// A chain of ops whose middle was not captured: the error of the same chain in the candidate's
+// type, times a stated factor, since another order of the same sums may err as much elsewhere.
+at::Tensor chain_bound(const at::Tensor& out, const at::Tensor& same_type, DType run);
+
+}  // namespace ps::reference

@@ -1,0 +1,190 @@
+#include "reference/step.h"
+
+#include <algorithm>
+
+#include "reference/bridge.h"
+
+namespace ps::reference {
+
+namespace {
+
+std::string plain(const std::string& name) { return is_past(name) ? name.substr(5) : name; }
+
+bool is_cache(std::string_view point) {
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+}
+
+}  // namespace
+
+StepByOps::StepByOps(ReferenceEngine& engine, StepInputs inputs)
+    : engine_(engine),
+      inputs_(std::move(inputs)),
+      net_(engine.context(inputs_, engine.past_, engine.past_ == 0)) {
+  build(net_);
+  for (const Op& op : net_.ops()) {
+    infos_.push_back({op.point, op.kind, op.inputs, op.weights});
+    for (const Point& input : op.inputs) ++readers_left_[input];
+  }
+}
+
+Weights& StepByOps::same_type_weights(DType run) {
+  if (!engine_.same_type_) engine_.same_type_.emplace(engine_.checkpoint_, scalar_type(run));
+  return *engine_.same_type_;
+}
+
+// Runs one op on values that are given or were computed by the ops before it. The pass in the
+// candidate's type is only needed where something was not given.
+Result<StepByOps::Value> StepByOps::run_op(const Op& op, Pass& pass, bool with_same_type) {
+  Tensors in, same_in;
+  for (const Point& name : op.inputs) {
+    PS_TRY(const Value value, value_of(name, pass));
+    in.push_back(value.exact);
+    same_in.push_back(value.same_type.defined() ? value.same_type : value.exact);
+  }
+  ++pass.chain;
+  Tensors w;
+  for (const std::string& name : op.weights) w.push_back(engine_.weights_.get(name));
+  Value out;
+  out.exact = op.run(in, w);
+  if (!with_same_type) return out;
+
+  const Types types = types_of(scalar_type(pass.rounding.run));
+  if (!same_net_ || same_dtype_ != pass.rounding.run) {
+    StepContext context = net_.context();
+    context.types = types;
+    same_net_.emplace(context);
+    build(*same_net_);
+    same_dtype_ = pass.rounding.run;
+  }
+  const Op* same_op = same_net_->find(op.point);
+  for (std::size_t i = 0; i < same_in.size(); ++i) {
+    same_in[i] = same_in[i].to(point_type(plain(op.inputs[i]), types));
+  }
+  Weights& weights = same_type_weights(pass.rounding.run);
+  Tensors same_w;
+  for (const std::string& name : op.weights) same_w.push_back(weights.get(name));
+  out.same_type = same_op->run(same_in, same_w);
+  if (out.same_type.is_floating_point()) out.same_type = out.same_type.to(at::kDouble);
+  return out;
+}
+
+Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass) {
+  if (const auto it = pass.known.find(name); it != pass.known.end()) return it->second;
+  Value value;
+  if (const std::optional<TensorView> given = pass.lookup(name)) {
+    value.exact = borrow(*given).to(point_type(plain(name), engine_.types_));
+    pass.basis.push_back(name);
+  } else {
+    const Op* op = is_past(name) ? nullptr : net_.find(name);
+    if (op == nullptr) return bad_input(name, "was not captured, and nothing captured leads to it");
+    PS_TRY(value, run_op(*op, pass, true));
+  }
+  pass.known.emplace(name, value);
+  return value;
+}
+
+Result<Replayed> StepByOps::replay(std::string_view point, const PointLookup& lookup,
+                                   const Rounding& rounding) {
+  const Op* op = net_.find(point);
+  if (op == nullptr) {
+    return bad_input(std::string(point), "no op of this model writes such a point");
+  }
+  try {
+    const at::NoGradGuard no_grad;
+    Pass pass{lookup, rounding, {}, {}, 0};
+    Tensors in, w;
+    bool chained = false;
+    for (const Point& name : op->inputs) {
+      PS_TRY(const Value value, value_of(name, pass));
+      in.push_back(value.exact);
+      chained = chained || value.same_type.defined();
+    }
+    for (const std::string& name : op->weights) w.push_back(engine_.weights_.get(name));
+    const RoundingUnits units = units_of(rounding);
+    at::Tensor exact, bound;
+    if (chained) {
+      PS_TRY(const Value value, run_op(*op, pass, true));
+      exact = value.exact;
+      bound = value.same_type.is_floating_point() ? chain_bound(exact, value.same_type, rounding.run)
+                                                  : at::zeros_like(exact, at::kDouble);
+    } else {
+      exact = op->run(in, w);
+      ++pass.chain;
+      bound = at::zeros_like(exact, at::kDouble);
+    }
+    if (exact.is_floating_point()) {
+      bound = bound + bound_of(*op, net_.context(), in, w, exact, units).expand_as(exact);
+    }
+    Replayed out;
+    out.value = Tensor::copy_of(view_of(exact.contiguous()));
+    out.bound = Tensor::copy_of(view_of(bound.contiguous()));
+    out.basis = std::move(pass.basis);
+    out.chain = pass.chain;
+    return out;
+  } catch (const std::exception& e) {
+    Error error = torch_error(std::string(point), e);
+    // Inputs of a shape that the op cannot take come from the trace, not from the machine.
+    if (error.what.find("out of memory") == std::string::npos) error.kind = Error::Kind::kInput;
+    return error;
+  }
+}
+
+void StepByOps::advance() {
+  const Op& op = net_.ops()[done_++];
+  Tensors in, w;
+  for (const Point& name : op.inputs) {
+    in.push_back(is_past(name) ? engine_.cache_.at(plain(name)) : points_.at(name));
+  }
+  for (const std::string& name : op.weights) w.push_back(engine_.weights_.get(name));
+  const at::Tensor value = op.run(in, w);
+  points_[op.point] = value;
+  if (is_cache(op.point)) next_cache_[op.point] = value;
+  for (const Point& name : op.inputs) {
+    if (--readers_left_[name] == 0 && asked_[name]) points_.erase(name);
+  }
+}
+
+Result<Tensor> StepByOps::own(std::string_view point) {
+  try {
+    const at::NoGradGuard no_grad;
+    const std::string name(point);
+    while (!points_.contains(name) && done_ < net_.ops().size()) advance();
+    const auto it = points_.find(name);
+    if (it == points_.end()) {
+      return bad_input(name, "no op of this model writes such a point, or it was asked for before");
+    }
+    Tensor out = Tensor::copy_of(view_of(it->second.contiguous()));
+    asked_[name] = true;
+    if (readers_left_[name] == 0) points_.erase(it);
+    return out;
+  } catch (const std::exception& e) {
+    return torch_error("reference " + std::string(point), e);
+  }
+}
+
+Result<void> StepByOps::finish() {
+  if (finished_) return {};
+  try {
+    const at::NoGradGuard no_grad;
+    while (done_ < net_.ops().size()) advance();
+  } catch (const std::exception& e) {
+    return torch_error("reference step", e);
+  }
+  points_.clear();
+  engine_.cache_ = std::move(next_cache_);
+  engine_.past_ += inputs_.length;
+  engine_.batch_ = inputs_.batch;
+  finished_ = true;
+  return {};
+}
+
+Result<std::unique_ptr<ReferenceStep>> ReferenceEngine::step(const StepInputs& inputs) {
+  PS_TRY_VOID(check_inputs(inputs, config_, past_, batch_));
+  try {
+    return std::unique_ptr<ReferenceStep>(std::make_unique<StepByOps>(*this, inputs));
+  } catch (const std::exception& e) {
+    return torch_error("reference step", e);
+  }
+}
+
+}  // namespace ps::reference

@@ -1,0 +1,55 @@
+// One step of the reference, op by op: its own run, and replays from given points.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "reference/bounds.h"
+#include "reference/engine.h"
+
+namespace ps::reference {
+
+class StepByOps final : public ReferenceStep {
+ public:
+  StepByOps(ReferenceEngine& engine, StepInputs inputs);
+
+  const std::vector<OpInfo>& ops() const override { return infos_; }
+  Result<Replayed> replay(std::string_view point, const PointLookup& lookup,
+                          const Rounding& rounding) override;
+  Result<Tensor> own(std::string_view point) override;
+  Result<void> finish() override;
+
+ private:
+  // A value on the way to the replayed point: exact, and what the candidate's type makes of it.
+  struct Value {
+    at::Tensor exact;
+    at::Tensor same_type;   // undefined where the value was given: the two are one
+  };
+  struct Pass {
+    const PointLookup& lookup;
+    Rounding rounding;
+    std::map<std::string, Value> known;
+    std::vector<std::string> basis;
+    std::int64_t chain = 0;
+  };
+  Result<Value> value_of(const std::string& name, Pass& pass);
+  Result<Value> run_op(const Op& op, Pass& pass, bool with_same_type);
+  Weights& same_type_weights(DType run);
+  void advance();  // the own run's next op
+
+  ReferenceEngine& engine_;
+  StepInputs inputs_;
+  Net net_;                         // in the reference's types
+  std::optional<Net> same_net_;     // in the candidate's types
+  DType same_dtype_ = DType::kF64;
+  std::vector<OpInfo> infos_;
+  std::size_t done_ = 0;                        // ops of the own run
+  std::map<std::string, int> readers_left_;
+  std::map<std::string, bool> asked_;
+  std::map<std::string, at::Tensor> points_;
+  Cache next_cache_;
+  bool finished_ = false;
+};
+
+}  // namespace ps::reference

@@ -1,0 +1,136 @@
+// What compare() costs over reading the same bytes: two tensors of 1 GiB each in mapped files, a
+// fused read of both (one sum over all words), and the comparison. PARSCOPE_BENCH_MIB sets the size.
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <unistd.h>
+
+#include <benchmark/benchmark.h>
+
+#include "core/float_bits.h"
+#include "core/rng.h"
+#include "core/safetensors.h"
+#include "diff/compare/compare.h"
+#include "diff/compare/parallel.h"
+
+namespace ps {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::int64_t mib() {
+  const char* text = std::getenv("PARSCOPE_BENCH_MIB");
+  return text != nullptr ? std::max(1, std::atoi(text)) : 1024;
+}
+
+// expected.safetensors and candidate.safetensors: 64 tensors each, normal numbers, and the same
+// with an error of about one rounding.
+class Files {
+ public:
+  explicit Files(DType dtype)
+      : dir_(fs::temp_directory_path() / ("bench_diff." + std::to_string(getpid()))) {
+    fs::create_directories(dir_);
+    constexpr std::int64_t kTensors = 64;
+    const std::int64_t cells = (mib() << 20) / kTensors / size_of(dtype);
+    std::vector<float> expected(static_cast<std::size_t>(cells)), candidate(expected.size());
+    auto e = SafetensorsWriter::create(path("expected")).value();
+    auto c = SafetensorsWriter::create(path("candidate")).value();
+    const Rng rng(7, 0);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const auto x = static_cast<float>(rng.normal(i));
+      expected[i] = x;
+      candidate[i] = x * (1.0f + static_cast<float>(rng.below(i, 3) - 1) * 0x1p-23f);
+    }
+    for (std::int64_t t = 0; t < kTensors; ++t) {
+      (void)e.add(name(t), typed(expected, dtype).view());
+      (void)c.add(name(t), typed(candidate, dtype).view());
+    }
+    (void)e.close();
+    (void)c.close();
+  }
+  ~Files() {
+    std::error_code ignored;
+    fs::remove_all(dir_, ignored);
+  }
+  fs::path path(const std::string& side) const { return dir_ / (side + ".safetensors"); }
+
+ private:
+  static std::string name(std::int64_t t) {
+    return "model.layers." + std::to_string(t) + ".input_layernorm";
+  }
+  static Tensor typed(const std::vector<float>& values, DType dtype) {
+    Tensor out(dtype, {static_cast<std::int64_t>(values.size())});
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (dtype == DType::kF32) out.as<float>()[i] = values[i];
+      if (dtype == DType::kBF16) out.as<std::uint16_t>()[i] = float_to_bf16(values[i]);
+      if (dtype == DType::kF16) out.as<std::uint16_t>()[i] = float_to_f16(values[i]);
+    }
+    return out;
+  }
+  fs::path dir_;
+};
+
+const Files& files(DType dtype) {
+  static std::map<DType, std::unique_ptr<Files>> made;
+  auto& f = made[dtype];
+  if (f == nullptr) f = std::make_unique<Files>(dtype);
+  return *f;
+}
+
+// Opens both files anew, so that every run pays for its pages, as a process does.
+template <class Work>
+void both(benchmark::State& state, DType dtype, const Work& work) {
+  const Files& f = files(dtype);
+  for (auto _ : state) {
+    const auto a = SafetensorsFile::open(f.path("candidate"));
+    const auto b = SafetensorsFile::open(f.path("expected"));
+    for (std::size_t i = 0; i < a->entries().size(); ++i) {
+      work(a->entries()[i].view, b->entries()[i].view);
+    }
+  }
+  state.SetBytesProcessed(state.iterations() * (mib() << 20));  // of one side
+}
+
+void BM_FusedRead(benchmark::State& state, DType dtype) {
+  both(state, dtype, [](const TensorView& a, const TensorView& b) {
+    constexpr std::size_t kPiece = 1 << 20;
+    const std::size_t size = a.bytes.size();
+    std::atomic<std::uint64_t> total = 0;
+    parallel_for(static_cast<std::int64_t>((size + kPiece - 1) / kPiece), 0, [&](std::int64_t p) {
+      std::uint64_t sum = 0;
+      const auto begin = static_cast<std::size_t>(p) * kPiece, end = std::min(begin + kPiece, size);
+      for (std::size_t i = begin; i + 8 <= end; i += 8) {
+        std::uint64_t x, y;
+        std::memcpy(&x, a.bytes.data() + i, 8);
+        std::memcpy(&y, b.bytes.data() + i, 8);
+        sum += x ^ y;
+      }
+      total += sum;
+    });
+    benchmark::DoNotOptimize(total.load());
+  });
+}
+
+void BM_Compare(benchmark::State& state, DType dtype) {
+  both(state, dtype, [&](const TensorView& a, const TensorView& b) {
+    CompareOptions options;
+    options.bound = default_bound(dtype, dtype, 0);
+    options.page_in = true;
+    benchmark::DoNotOptimize(compare(a, b, options).ratio);
+  });
+}
+
+BENCHMARK_CAPTURE(BM_FusedRead, f32, DType::kF32)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(BM_Compare, f32, DType::kF32)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(BM_Compare, bf16, DType::kBF16)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(BM_Compare, f16, DType::kF16)->UseRealTime()->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace ps

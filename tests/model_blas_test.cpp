@@ -1,0 +1,23 @@
+// The host BLAS is the candidate's own: no other library in the process may be served by it.
+// libtorch_cpu.so exports sgemm_ itself, and the dynamic linker would let one stand in for the
+// other.
+#include <dlfcn.h>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "model/gemm/gemm_host.h"
+
+namespace ps {
+namespace {
+
+TEST(HostBlas, IsLinkedAndHidden) {
+  EXPECT_NE(std::string(host_blas()).find("OpenBLAS"), std::string::npos);
+  for (const char* name :
+       {"sgemm_", "sgemv_", "cblas_sgemm", "dgemm_", "openblas_set_num_threads"}) {
+    EXPECT_EQ(dlsym(RTLD_DEFAULT, name), nullptr) << name << " is visible to other libraries";
+  }
+}
+
+}  // namespace
+}  // namespace ps
