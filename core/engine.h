@@ -98,10 +98,10 @@ struct Rounding {
 
 // An op (or a chain of ops) of the reference, run from values that somebody else computed.
 struct Replayed {
-  Tensor value;                     // float64
-  Tensor bound;                     // float64, the same shape: the error that rounding explains
-  std::vector<std::string> basis;   // the given points that it started from
-  std::int64_t chain = 0;           // ops between: 1 = all its inputs were given
+  Tensor value;                    // float64
+  Tensor bound;                    // float64, the same shape: the error that rounding explains
+  std::vector<std::string> basis;  // the given points that it started from
+  std::int64_t chain = 0;          // ops between: 1 = all its inputs were given
 };
 
 // One step of the reference in float64, op by op: its own run, and replays.

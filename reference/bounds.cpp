@@ -2,24 +2,31 @@
 
 #include <limits>
 
+#include "reference/weights.h"
+
 namespace ps::reference {
 
 namespace {
 
 double smallest_of(DType dtype) {
   switch (dtype) {
-    case DType::kF64: return std::numeric_limits<double>::denorm_min();
-    case DType::kF16: return 0x1p-24;
-    case DType::kF8E4M3: return 0x1p-9;
-    case DType::kF8E5M2: return 0x1p-16;
-    default: return 0x1p-126;  // subnormals may be flushed to zero
+    case DType::kF64:
+      return std::numeric_limits<double>::denorm_min();
+    case DType::kF16:
+      return 0x1p-24;
+    case DType::kF8E4M3:
+      return 0x1p-9;
+    case DType::kF8E5M2:
+      return 0x1p-16;
+    default:
+      return 0x1p-126;  // subnormals may be flushed to zero
   }
 }
 
 // A sum of n terms a_i b_i, each partial sum rounded once. Roundings are independent with standard
-// deviation 0.41 u |partial sum|; partial sums stay near |out| + ||a∘b||, whatever the order, unless
-// the order was chosen against us. Hence lambda u sqrt(n) (|out| + ||a∘b||), 0.75 covering both
-// factors with room; no sum is exact to less than 4 u.
+// deviation 0.41 u |partial sum|; partial sums stay near |out| + ||a∘b||, whatever the order,
+// unless the order was chosen against us. Hence lambda u sqrt(n) (|out| + ||a∘b||), 0.75 covering
+// both factors with room; no sum is exact to less than 4 u.
 at::Tensor summed(double n, const at::Tensor& out, const at::Tensor& squares,
                   const RoundingUnits& u) {
   const double steps = std::max(4.0, 0.75 * u.lambda * std::sqrt(n));
@@ -35,7 +42,7 @@ at::Tensor stored(const at::Tensor& out, double times, const RoundingUnits& u) {
 at::Tensor linear_bound(const at::Tensor& x, const Tensors& w, const at::Tensor& out,
                         const RoundingUnits& u) {
   const double n = static_cast<double>(x.size(-1));
-  at::Tensor squares = at::linear(x * x, w[0] * w[0]);
+  at::Tensor squares = linear_squares(x, w[0]);
   at::Tensor middle = out;
   if (w.size() > 1) {
     squares = squares + w[1] * w[1];
@@ -44,7 +51,8 @@ at::Tensor linear_bound(const at::Tensor& x, const Tensors& w, const at::Tensor&
   return summed(n, out, squares, u) + stored(out, 1.0, u) + stored(middle, 1.0, u);
 }
 
-// Mean of squares (all positive: its sum errs little), reciprocal root, product, cast, times weight.
+// Mean of squares (all positive: its sum errs little), reciprocal root, product, cast, times
+// weight.
 at::Tensor rms_norm_bound(const at::Tensor& x, const at::Tensor& out, const RoundingUnits& u) {
   const double n = static_cast<double>(x.size(-1));
   const double statistics = (0.5 * u.lambda * std::sqrt(n) * 0.41 + 6.0) * u.accumulate;
@@ -120,8 +128,7 @@ at::Tensor rotation_bound(const at::Tensor& x, const at::Tensor& cos, const at::
 at::Tensor rope_bound(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
                       const at::Tensor& out, const RoundingUnits& u) {
   const std::int64_t heads = out.size(1);
-  const at::Tensor split =
-      x.flatten(2).view({x.size(0), x.size(1), heads, -1}).transpose(1, 2);
+  const at::Tensor split = x.flatten(2).view({x.size(0), x.size(1), heads, -1}).transpose(1, 2);
   return rotation_bound(split, cos.unsqueeze(1), sin.unsqueeze(1), out, u);
 }
 
@@ -153,7 +160,7 @@ at::Tensor linear_of_silu_bound(const at::Tensor& x, const Tensors& w, const at:
                                 const RoundingUnits& u) {
   const at::Tensor s = at::silu(x);
   const at::Tensor each = s.abs() * u.result + x.abs() * (8.0 * u.accumulate);  // of one silu
-  const at::Tensor passed_on = at::linear(each * each, w[0] * w[0]).clamp_min(0).sqrt();
+  const at::Tensor passed_on = linear_squares(each, w[0]).clamp_min(0).sqrt();
   return linear_bound(s, w, out, u) + passed_on * u.lambda;
 }
 

@@ -9,11 +9,11 @@
 namespace ps::reference {
 
 struct RoundingUnits {
-  double result = 0;       // relative error of storing one value in the candidate's type
-  double accumulate = 0;   // of one addition in its accumulator: float32, or float64 for float64
-  double capture = 0;      // of storing a value in a coarser type than the run's; else 0
-  double table = 0;        // of the fp32 islands that nobody computes in anything else
-  double floor = 0;        // smallest number of the candidate's type: below it there is no relative error
+  double result = 0;      // relative error of storing one value in the candidate's type
+  double accumulate = 0;  // of one addition in its accumulator: float32, or float64 for float64
+  double capture = 0;     // of storing a value in a coarser type than the run's; else 0
+  double table = 0;       // of the fp32 islands that nobody computes in anything else
+  double floor = 0;  // smallest number of the candidate's type: below it there is no relative error
   double lambda = 8;
 };
 RoundingUnits units_of(const Rounding& rounding);

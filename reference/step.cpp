@@ -105,8 +105,9 @@ Result<Replayed> StepByOps::replay(std::string_view point, const PointLookup& lo
     if (chained) {
       PS_TRY(const Value value, run_op(*op, pass, true));
       exact = value.exact;
-      bound = value.same_type.is_floating_point() ? chain_bound(exact, value.same_type, rounding.run)
-                                                  : at::zeros_like(exact, at::kDouble);
+      bound = value.same_type.is_floating_point()
+                  ? chain_bound(exact, value.same_type, rounding.run)
+                  : at::zeros_like(exact, at::kDouble);
     } else {
       exact = op->run(in, w);
       ++pass.chain;

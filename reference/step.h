@@ -24,7 +24,7 @@ class StepByOps final : public ReferenceStep {
   // A value on the way to the replayed point: exact, and what the candidate's type makes of it.
   struct Value {
     at::Tensor exact;
-    at::Tensor same_type;   // undefined where the value was given: the two are one
+    at::Tensor same_type;  // undefined where the value was given: the two are one
   };
   struct Pass {
     const PointLookup& lookup;
@@ -40,11 +40,11 @@ class StepByOps final : public ReferenceStep {
 
   ReferenceEngine& engine_;
   StepInputs inputs_;
-  Net net_;                         // in the reference's types
-  std::optional<Net> same_net_;     // in the candidate's types
+  Net net_;                      // in the reference's types
+  std::optional<Net> same_net_;  // in the candidate's types
   DType same_dtype_ = DType::kF64;
   std::vector<OpInfo> infos_;
-  std::size_t done_ = 0;                        // ops of the own run
+  std::size_t done_ = 0;  // ops of the own run
   std::map<std::string, int> readers_left_;
   std::map<std::string, bool> asked_;
   std::map<std::string, at::Tensor> points_;

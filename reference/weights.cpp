@@ -6,6 +6,37 @@ namespace ps::reference {
 
 namespace {
 constexpr std::int64_t kKeepBytes = std::int64_t{1} << 30;
+constexpr std::int64_t kWholeBytes = std::int64_t{1} << 28;  // widened as a whole up to here
+constexpr std::int64_t kPieceBytes = std::int64_t{1} << 25;
+
+// f(rows of W in x's type), piece by piece along the outputs, joined on the last axis.
+template <class F>
+at::Tensor by_pieces(const at::Tensor& x, const at::Tensor& w, F f) {
+  if (w.scalar_type() == x.scalar_type()) return f(w);
+  const std::int64_t row = w.size(1) * static_cast<std::int64_t>(x.element_size());
+  const std::int64_t rows = std::max<std::int64_t>(1, kPieceBytes / row);
+  std::vector<at::Tensor> parts;
+  for (std::int64_t begin = 0; begin < w.size(0); begin += rows) {
+    parts.push_back(f(w.slice(0, begin, std::min(begin + rows, w.size(0))).to(x.scalar_type())));
+  }
+  return at::cat(parts, -1);
+}
+}  // namespace
+
+at::Tensor linear_map(const at::Tensor& x, const at::Tensor& w) {
+  return by_pieces(x, w, [&](const at::Tensor& piece) { return at::linear(x, piece); });
+}
+at::Tensor linear_map(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
+  if (w.scalar_type() == x.scalar_type()) return at::linear(x, w, bias);
+  return linear_map(x, w) + bias;
+}
+at::Tensor linear_squares(const at::Tensor& x, const at::Tensor& w) {
+  const at::Tensor squares = x * x;
+  return by_pieces(x, w,
+                   [&](const at::Tensor& piece) { return at::linear(squares, piece * piece); });
+}
+at::Tensor lookup_rows(const at::Tensor& w, const at::Tensor& ids, at::ScalarType dtype) {
+  return at::embedding(w, ids).to(dtype);
 }
 
 Weights::Weights(std::shared_ptr<const Checkpoint> checkpoint, at::ScalarType dtype,
@@ -19,6 +50,9 @@ at::Tensor Weights::get(const std::string& name) {
   const at::Tensor stored = borrow(*view);
   // Rounding to a finer type changes nothing, so the order of the two conversions is safe.
   const at::Tensor rounded = through_ ? stored.to(*through_) : stored;
+  const std::int64_t wide_bytes =
+      stored.numel() * static_cast<std::int64_t>(c10::elementSize(dtype_));
+  if (!gradients_ && stored.dim() == 2 && wide_bytes > kWholeBytes) return rounded;
   at::Tensor w = rounded.to(dtype_);  // the same dtype: still the mapped file, no copy
   if (gradients_) {
     w = w.is_same(stored) ? w.clone() : w;

@@ -19,7 +19,8 @@ class Weights {
   Weights(std::shared_ptr<const Checkpoint> checkpoint, at::ScalarType dtype,
           std::optional<at::ScalarType> through = std::nullopt);
 
-  bool has(const std::string& name) const { return checkpoint_->peek(name) != nullptr; }
+  // In the type that the reference computes in; a tensor too large to be widened as a whole comes
+  // as it is stored, and linear_map() and lookup_rows() widen it piece by piece.
   at::Tensor get(const std::string& name);
 
   // From here on every weight is a leaf that wants a gradient, and is kept.
@@ -34,5 +35,13 @@ class Weights {
   std::int64_t kept_bytes_ = 0;
   std::map<std::string, at::Tensor> kept_;
 };
+
+// x W^T (+ bias), whatever type W is stored in.
+at::Tensor linear_map(const at::Tensor& x, const at::Tensor& w);
+at::Tensor linear_map(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias);
+// (x∘x) (W∘W)^T: the squared norms of a dot product's terms.
+at::Tensor linear_squares(const at::Tensor& x, const at::Tensor& w);
+// Rows of W, in `dtype`.
+at::Tensor lookup_rows(const at::Tensor& w, const at::Tensor& ids, at::ScalarType dtype);
 
 }  // namespace ps::reference

@@ -1,10 +1,10 @@
 // The main job: clean runs are equivalent in every type, and each of a dozen planted faults is
 // found at the op that has it.
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+
+#include <gtest/gtest.h>
 
 #include "diff/isolate/lockstep.h"
 #include "diff/run/inputs.h"
@@ -55,9 +55,9 @@ Report run_check(Engine& candidate, const Model& model, DType dtype, const RunPl
 }
 
 std::string worst_of(const Report& report) {
-  const auto worst = std::max_element(
-      report.points.begin(), report.points.end(),
-      [](const PointRow& a, const PointRow& b) { return a.ratio < b.ratio; });
+  const auto worst =
+      std::max_element(report.points.begin(), report.points.end(),
+                       [](const PointRow& a, const PointRow& b) { return a.ratio < b.ratio; });
   if (worst == report.points.end()) return "no points";
   return worst->point + " ratio " + std::to_string(worst->ratio);
 }
@@ -73,9 +73,9 @@ TEST(Check, CleanRunsAreEquivalentInEveryType) {
           run_check(*candidate, model, dtype, plan_of(model, literal ? 0 : 2, literal ? 0 : 5));
       EXPECT_EQ(report.verdict, Verdict::kEquivalent)
           << dir << " " << short_name(dtype) << ": "
-          << (report.first_divergence ? report.first_divergence->point + " " +
-                                            report.first_divergence->where
-                                      : "")
+          << (report.first_divergence
+                  ? report.first_divergence->point + " " + report.first_divergence->where
+                  : "")
           << " worst " << worst_of(report);
       EXPECT_GT(report.points.size(), 20U);
     }
@@ -93,7 +93,7 @@ struct Planted {
   const char* name;
   std::vector<std::pair<std::string, std::string>> config;
   EditTensor edit;
-  const char* point;   // where it must be found
+  const char* point;  // where it must be found
 };
 
 void swap_rows(Tensor& t, std::int64_t a, std::int64_t b) {
@@ -113,23 +113,30 @@ const Planted kPlanted[] = {
     {"eps", {{"rms_norm_eps", "0.001"}}, nullptr, "model.layers.0.input_layernorm"},
     {"activation", {{"hidden_act", "\"gelu\""}}, nullptr, "model.layers.0.mlp:act"},
     {"smoothing", {{"parscale_attn_smooth", "0.0"}}, nullptr, "model:aggregate_weights"},
-    {"q_bias", {}, only("model.layers.1.self_attn.q_proj.bias", zero), "model.layers.1.self_attn.q_proj"},
-    {"replica_order", {},
+    {"q_bias",
+     {},
+     only("model.layers.1.self_attn.q_proj.bias", zero),
+     "model.layers.1.self_attn.q_proj"},
+    {"replica_order",
+     {},
      [](const std::string& name, Tensor& t) {
        if (name.find("prefix_") != std::string::npos) swap_rows(t, 0, 2);
      },
      "model.layers.0.self_attn:k_cache"},
-    {"prefix_v_only", {},
+    {"prefix_v_only",
+     {},
      only("model.layers.2.self_attn.prefix_v", [](Tensor& t) { swap_rows(t, 1, 3); }),
      "model.layers.2.self_attn:v_cache"},
-    {"embedding_row", {},
+    {"embedding_row",
+     {},
      [](const std::string& name, Tensor& t) {
        if (name == "model.embed_tokens.weight") {
          for (std::int64_t i = 0; i + 1 < t.shape()[0]; i += 2) swap_rows(t, i, i + 1);
        }
      },
      "model.embed_tokens"},
-    {"o_proj_transposed", {},
+    {"o_proj_transposed",
+     {},
      only("model.layers.0.self_attn.o_proj.weight",
           [](Tensor& t) {
             const std::int64_t n = t.shape()[0];
@@ -142,14 +149,22 @@ const Planted kPlanted[] = {
             }
           }),
      "model.layers.0.self_attn.o_proj"},
-    {"norm_weight", {}, only("model.norm.weight", [](Tensor& t) { swap_rows(t, 5, 60); }), "model.norm"},
-    {"k_rows", {},
+    {"norm_weight",
+     {},
+     only("model.norm.weight", [](Tensor& t) { swap_rows(t, 5, 60); }),
+     "model.norm"},
+    {"k_rows",
+     {},
      only("model.layers.3.self_attn.k_proj.weight", [](Tensor& t) { swap_rows(t, 0, 33); }),
      "model.layers.3.self_attn.k_proj"},
-    {"gate_columns", {},
+    {"gate_columns",
+     {},
      only("model.aggregate_layer.2.weight", [](Tensor& t) { swap_rows(t, 0, 1); }),
      "model.aggregate_layer.2"},
-    {"down_proj_zero", {}, only("model.layers.2.mlp.down_proj.weight", zero), "model.layers.2.mlp.down_proj"},
+    {"down_proj_zero",
+     {},
+     only("model.layers.2.mlp.down_proj.weight", zero),
+     "model.layers.2.mlp.down_proj"},
 };
 
 class PlantedFault : public ::testing::TestWithParam<Planted> {};
@@ -169,7 +184,8 @@ TEST_P(PlantedFault, IsFoundAtItsOp) {
     EXPECT_EQ(exit_code(report), 1);
     // Everything before it is right, and what follows is inherited, not blamed.
     std::int64_t blamed = 0;
-    for (const PointRow& row : report.points) blamed += row.status == PointStatus::kDiverged ? 1 : 0;
+    for (const PointRow& row : report.points)
+      blamed += row.status == PointStatus::kDiverged ? 1 : 0;
     EXPECT_LT(blamed, 24) << "of " << report.points.size();
   }
 }

@@ -132,7 +132,8 @@ class Bench {
     std::string input = copy.string(), defines, judges;
     if (mutant.runner.starts_with("op ")) {
       input = std::string(root()) + "/tests/mutants/run_op.cpp";
-      defines = " -DPS_MUTANT_OP=" + mutant.runner.substr(3);
+      const std::string op = mutant.runner.substr(3);
+      defines = " -DPS_MUTANT_OP=" + op + " -DPS_MUTANT_HEADER='\"model/ops/" + op + ".h\"'";
     } else {
       judges = object_of(test_of(mutant)) + " " + object_of(kSupport) + " -lgtest -lgtest_main";
     }

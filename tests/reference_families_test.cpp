@@ -1,9 +1,9 @@
 // Llama with biases everywhere, tied Qwen2, Qwen3 and chunked prefill against another independent
 // implementation (fixtures/families). These cases give zeros for rows without a key and pin their
 // RoPE tables in float32.
-#include <gtest/gtest.h>
-
 #include <filesystem>
+
+#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
@@ -77,9 +77,9 @@ TEST_P(Families, Float64PointsAgree) {
   ReferenceOptions options;
   options.dtype = DType::kF64;
   options.empty_rows = EmptyRows::kZeros;
-  options.pinned_rope = PinnedRope{
-      by_position(*acts.find("rope/model.rotary_emb:cos"), json["position_ids"], 64),
-      by_position(*acts.find("rope/model.rotary_emb:sin"), json["position_ids"], 64)};
+  options.pinned_rope =
+      PinnedRope{by_position(*acts.find("rope/model.rotary_emb:cos"), json["position_ids"], 64),
+                 by_position(*acts.find("rope/model.rotary_emb:sin"), json["position_ids"], 64)};
   const auto reference = value_or_die(open_reference(model, options));
 
   std::int64_t past = 0, compared = 0;

@@ -1,8 +1,8 @@
 // The reference against stored outputs of independent implementations, and proof that the check
 // can fail: each planted change to a model or to what is expected turns its case red.
-#include <gtest/gtest.h>
-
 #include <filesystem>
+
+#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
@@ -21,7 +21,8 @@ namespace fs = std::filesystem;
 
 GoldenOptions by_reference() {
   GoldenOptions options;
-  options.open = [](const Model& model, const EngineOptions& engine) -> Result<std::unique_ptr<Engine>> {
+  options.open = [](const Model& model,
+                    const EngineOptions& engine) -> Result<std::unique_ptr<Engine>> {
     ReferenceOptions reference;
     static_cast<EngineOptions&>(reference) = engine;
     PS_TRY(std::unique_ptr<Reference> opened, open_reference(model, reference));

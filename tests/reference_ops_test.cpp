@@ -1,11 +1,11 @@
 // Each op of the reference alone: replay from a run's own points gives the run's own bits, for
 // every architecture; gradients agree with finite differences; the conventions for rows without a
 // key; sliding windows.
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <cstring>
 #include <numeric>
+
+#include <gtest/gtest.h>
 
 #include "core/points.h"
 #include "diff/run/inputs.h"
@@ -29,8 +29,8 @@ void replay_everything(const fs::path& dir, DType dtype) {
   const Model model = value_or_die(open_model(dir));
   const auto reference = make_reference(model, dtype);
   StepInputs in = random_inputs(3, 7, 5, model.config);
-  const bool literal = model.config.architecture == Architecture::kParScaleCrossKv &&
-                       !model.config.cross_kv_causal;
+  const bool literal =
+      model.config.architecture == Architecture::kParScaleCrossKv && !model.config.cross_kv_causal;
   KeepAll previous, now;
   std::int64_t past = 0;
   for (int step = 0; step < (literal ? 1 : 2); ++step) {
@@ -158,7 +158,8 @@ TEST(ReferenceGradients, AgreeWithFiniteDifferences) {
   for (const char* name :
        {"model.layers.0.self_attn.prefix_k", "model.layers.0.self_attn.q_proj.bias",
         "model.layers.1.self_attn.prefix_v", "model.layers.0.input_layernorm.weight",
-        "model.layers.1.mlp.gate_proj.weight", "model.aggregate_layer.0.weight", "model.norm.weight"}) {
+        "model.layers.1.mlp.gate_proj.weight", "model.aggregate_layer.0.weight",
+        "model.norm.weight"}) {
     const std::int64_t index = 5;
     constexpr double kDelta = 1e-5;
     const double slope =
@@ -182,8 +183,8 @@ TEST(ReferenceGradients, NextTokenLossReachesEveryParameter) {
 class EmptyRowsTest : public ::testing::Test {
  protected:
   KeepAll run(EmptyRows convention) {
-    const Model model = value_or_die(
-        open_model(fixtures_dir() / "golden" / "parscale" / "ps_n1_leftpad_eager"));
+    const Model model =
+        value_or_die(open_model(fixtures_dir() / "golden" / "parscale" / "ps_n1_leftpad_eager"));
     StepInputs in;
     in.batch = 1;
     in.length = 5;
@@ -240,7 +241,8 @@ TEST(ReferenceSlidingWindow, HidesKeysThatAreAWindowBehind) {
   const Model model = random_model(dir.path(), sliding_config(""), 7);
   ASSERT_EQ(model.config.sliding_layer, (std::vector<bool>{false, true, true}));
   KeepAll points;
-  ok_or_die(make_reference(model, DType::kF64)->forward(random_inputs(1, 9, 1, model.config), points));
+  ok_or_die(
+      make_reference(model, DType::kF64)->forward(random_inputs(1, 9, 1, model.config), points));
   for (const auto& [name, window] : {std::pair{"model:mask", 1000}, {"model:mask_sliding", 4}}) {
     const TensorView mask = points.at(name).view();
     ASSERT_EQ(mask.shape, (Shape{1, 1, 9, 9}));
@@ -261,10 +263,12 @@ TEST(ReferenceSlidingWindow, IsTheOnlyMaskWhereEveryLayerSlides) {
   const TempDir dir;
   const Model model = random_model(
       dir.path(),
-      sliding_config(R"(, "layer_types": ["sliding_attention","sliding_attention","sliding_attention"])"),
+      sliding_config(
+          R"(, "layer_types": ["sliding_attention","sliding_attention","sliding_attention"])"),
       7);
   KeepAll points;
-  ok_or_die(make_reference(model, DType::kF64)->forward(random_inputs(1, 9, 1, model.config), points));
+  ok_or_die(
+      make_reference(model, DType::kF64)->forward(random_inputs(1, 9, 1, model.config), points));
   EXPECT_FALSE(points.points.contains("model:mask_sliding"));
   EXPECT_EQ(value_at(points.at("model:mask").view(), 8 * 9 + 4), 0.0);
   EXPECT_EQ(value_at(points.at("model:mask").view(), 8 * 9 + 5), 1.0);

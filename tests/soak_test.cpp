@@ -1,7 +1,8 @@
 // 300 of ./dev soak's configurations on every run of the tests, in slices that run side by side.
+#include "tests/support/soak.h"
+
 #include <gtest/gtest.h>
 
-#include "tests/support/soak.h"
 #include "tests/support/temp_dir.h"
 
 namespace ps {

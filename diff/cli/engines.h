@@ -13,9 +13,9 @@
 namespace ps::cli {
 
 struct EngineChoice {
-  bool reference = true;           // --engine
-  EngineOptions options;           // --dtype, --threads
-  Device device = Device::kAuto;   // --device, of the model
+  bool reference = true;          // --engine
+  EngineOptions options;          // --dtype, --threads
+  Device device = Device::kAuto;  // --device, of the model
 };
 inline constexpr std::string_view kDefaultCandidate = "model";
 std::string_view engine_name(const EngineChoice& choice);
@@ -36,8 +36,8 @@ Result<void> can_be_continued(const StepInputs& prompt);
 inline constexpr Option kEngineOption{"--engine", "NAME",
                                       "what runs: model (CUDA, or its kernels on the host) or\n"
                                       "reference (LibTorch on the CPU)"};
-inline constexpr Option kDevice{"--device", "NAME",
-                                "where the model runs: cuda, host, or auto (a GPU if there is one)"};
+inline constexpr Option kDevice{
+    "--device", "NAME", "where the model runs: cuda, host, or auto (a GPU if there is one)"};
 inline constexpr Option kDType{"--dtype", "TYPE",
                                "f64 (reference only), f32, bf16 or f16; default: the checkpoint's"};
 inline constexpr Option kThreads{"--threads", "N", "threads of the host; default 0: one a core"};

@@ -16,26 +16,6 @@ constexpr double kLowestF16 = -65504.0;
 constexpr double kLowestBF16 = -0x1.fep127;
 constexpr double kLowestF32 = -0x1.fffffep127;
 
-// The lowest value of the tensor's own type; of a wider one, also those of the shorter types: a
-// mask of bfloat16 stays what it is when the trace is stored as float32.
-bool is_lowest(double x, DType dtype) {
-  switch (dtype) {
-    case DType::kF8E4M3:
-      return x == -448.0;
-    case DType::kF8E5M2:
-      return x == -57344.0;
-    case DType::kF64:
-      if (x == std::numeric_limits<double>::lowest()) return true;
-      [[fallthrough]];
-    case DType::kF32:
-    case DType::kBF16:
-    case DType::kF16:
-      return x == kLowestF16 || x == kLowestBF16 || x == kLowestF32;
-    default:
-      return false;
-  }
-}
-
 double highest_of_lowest(DType dtype) {
   if (dtype == DType::kF8E4M3) return -448.0;
   if (dtype == DType::kF8E5M2) return -57344.0;
@@ -96,6 +76,26 @@ void add(const ClassCounts& from, ClassCounts& to) {
 }
 
 }  // namespace
+
+// The lowest value of the tensor's own type; of a wider one, also those of the shorter types: a
+// mask of bfloat16 stays what it is when the trace is stored as float32.
+bool is_lowest(double x, DType dtype) {
+  switch (dtype) {
+    case DType::kF8E4M3:
+      return x == -448.0;
+    case DType::kF8E5M2:
+      return x == -57344.0;
+    case DType::kF64:
+      if (x == std::numeric_limits<double>::lowest()) return true;
+      [[fallthrough]];
+    case DType::kF32:
+    case DType::kBF16:
+    case DType::kF16:
+      return x == kLowestF16 || x == kLowestBF16 || x == kLowestF32;
+    default:
+      return false;
+  }
+}
 
 bool fits_float(DType dtype) { return size_of(dtype) <= 2 || dtype == DType::kF32; }
 

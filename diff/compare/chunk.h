@@ -22,6 +22,9 @@ struct ChunkCounts {
 // T is float where both types lie in it exactly, else double.
 bool fits_float(DType dtype);
 
+// The most negative value that a mask of this type may hold for -infinity.
+bool is_lowest(double x, DType dtype);
+
 template <class T>
 class ChunkReader {
  public:

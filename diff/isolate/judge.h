@@ -20,10 +20,10 @@
 namespace ps {
 
 struct JudgeOptions {
-  DType run = DType::kF32;       // the candidate's type
+  DType run = DType::kF32;  // the candidate's type
   double lambda = 8.0;
-  double bound_factor = 1.0;     // 2 where the reference computes in the candidate's own type
-  bool own_run = true;           // compare with the reference's own run too
+  double bound_factor = 1.0;  // 2 where the reference computes in the candidate's own type
+  bool own_run = true;        // compare with the reference's own run too
   std::function<void(std::int64_t done, std::int64_t total)> progress;
 };
 
@@ -49,7 +49,9 @@ class StepJudge {
   const std::optional<FirstDivergence>& first() const { return first_; }
   const std::set<std::string>& wrong() const { return wrong_; }  // points not to build on
   void inherit(std::set<std::string> wrong_before) { wrong_before_ = std::move(wrong_before); }
-  void on_divergence(std::function<void(const JudgedPoint&)> call) { divergence_ = std::move(call); }
+  void on_divergence(std::function<void(const JudgedPoint&)> call) {
+    divergence_ = std::move(call);
+  }
   std::int64_t empty_rows() const { return ignore_.empty_rows(); }
 
  private:

@@ -17,8 +17,9 @@ bool is_cache(std::string_view point) {
 // Keeps the candidate's values for as long as an op that was not judged yet may read them.
 class Window final : public Tap {
  public:
-  Window(StepJudge& judge, const std::vector<OpInfo>& ops, const std::map<std::string, Tensor>& past,
-         const LockstepOptions& options, std::int64_t step, std::int64_t steps)
+  Window(StepJudge& judge, const std::vector<OpInfo>& ops,
+         const std::map<std::string, Tensor>& past, const LockstepOptions& options,
+         std::int64_t step, std::int64_t steps)
       : judge_(judge), ops_(ops), past_(past), options_(options), step_(step), steps_(steps) {
     for (std::size_t i = 0; i < ops_.size(); ++i) {
       index_[ops_[i].point] = i;
@@ -126,8 +127,8 @@ void judge_reorder(const std::vector<std::int64_t>& beam_idx, std::int64_t repli
     if (old == before.end()) continue;
     const std::int64_t batch = old->second.shape()[0] / replicas;
     Tensor expected(value.dtype(), value.shape());
-    const std::size_t row = old->second.view().bytes.size() /
-                            static_cast<std::size_t>(old->second.shape()[0]);
+    const std::size_t row =
+        old->second.view().bytes.size() / static_cast<std::size_t>(old->second.shape()[0]);
     const auto beams = static_cast<std::int64_t>(beam_idx.size());
     for (std::int64_t p = 0; p < replicas; ++p) {
       for (std::int64_t b = 0; b < beams; ++b) {
@@ -192,9 +193,10 @@ Finding unnamed_finding(const FirstDivergence& first, const PointRow& row) {
   if (row.status == PointStatus::kShape) {
     f.message = "this op gives a value of another shape";
   } else {
-    std::snprintf(numbers, sizeof numbers,
-                  ": its error is %.3g times what rounding explains (max |error| %.3g, relative %.3g)",
-                  row.ratio, row.max_abs, row.rel_l2);
+    std::snprintf(
+        numbers, sizeof numbers,
+        ": its error is %.3g times what rounding explains (max |error| %.3g, relative %.3g)",
+        row.ratio, row.max_abs, row.rel_l2);
     f.message = row.status == PointStatus::kNonfinite
                     ? "this op gives NaN or an infinity from inputs that should not"
                     : std::string("this op is wrong on its own inputs") + numbers;

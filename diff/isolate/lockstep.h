@@ -15,9 +15,9 @@
 namespace ps {
 
 struct LockstepOptions {
-  DType run = DType::kF32;       // the candidate's type
+  DType run = DType::kF32;  // the candidate's type
   double bound_factor = 1.0;
-  double false_alarm = 1e-6;     // chance of one in the whole run
+  double false_alarm = 1e-6;  // chance of one in the whole run
   bool stop_at_first = false;
   std::function<void(std::int64_t step, std::int64_t total, std::int64_t op, std::int64_t ops)>
       progress;

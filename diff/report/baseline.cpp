@@ -146,16 +146,15 @@ std::string place_text(const Place& p) {
          std::to_string(p.rank);
 }
 
-// The baseline's entry for this finding: at the very same cells if there is one.
-KnownFinding* match(Known& known, const Finding& f) {
-  KnownFinding* found = nullptr;
-  for (KnownFinding& k : known.findings) {
-    const bool same = !k.used && k.id == f.id && k.place.point == f.point &&
-                      k.place.step == f.step && k.place.rank == f.rank;
-    if (same && (found == nullptr || k.where == f.where)) found = &k;
-    if (same && k.where == f.where) break;
-  }
-  return found;
+enum class Cells { kSame, kAny };
+
+// The baseline's entry for this finding, not yet taken by another.
+KnownFinding* match(Known& known, const Finding& f, Cells cells) {
+  const auto it = std::find_if(known.findings.begin(), known.findings.end(), [&](auto& k) {
+    return !k.used && k.id == f.id && k.place.point == f.point && k.place.step == f.step &&
+           k.place.rank == f.rank && (cells == Cells::kAny || k.where == f.where);
+  });
+  return it == known.findings.end() ? nullptr : &*it;
 }
 
 void accept(Finding& f, const std::string& file) {
@@ -175,14 +174,18 @@ Result<Report> apply_baseline(Report report, const std::filesystem::path& path) 
   PS_TRY(Known known, read_baseline(path));
   BaselineUse use;
   use.file = path.string();
-  for (Finding& f : report.findings) {
-    KnownFinding* k = match(known, f);
-    if (k == nullptr) continue;
-    k->used = true;
-    // What was information only does not excuse an error.
-    if (f.severity == Severity::kInfo || !k->matters) continue;
-    accept(f, use.file);
-    ++use.accepted;
+  std::vector<bool> done(report.findings.size(), false);
+  for (const Cells cells : {Cells::kSame, Cells::kAny}) {  // those at the very same cells first
+    for (std::size_t i = 0; i < report.findings.size(); ++i) {
+      Finding& f = report.findings[i];
+      KnownFinding* k = done[i] ? nullptr : match(known, f, cells);
+      if (k == nullptr) continue;
+      done[i] = k->used = true;
+      // What was information only does not excuse an error.
+      if (f.severity == Severity::kInfo || !k->matters) continue;
+      accept(f, use.file);
+      ++use.accepted;
+    }
   }
   for (const KnownFinding& k : known.findings) {
     if (k.matters && !k.used) use.gone.push_back(k.id + " at " + place_text(k.place));

@@ -21,7 +21,7 @@ code, .mono { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-siz
 .verdict { border: 1px solid var(--line); border-left: .4rem solid var(--good); padding: .8rem 1rem;
   background: var(--goodbg); border-radius: .3rem; }
 .verdict.bad { border-left-color: var(--bad); background: var(--badbg); }
-.verdict strong { font-size: 1.15rem; }
+.verdict > strong { font-size: 1.15rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: .6rem 0 0; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 .finding { border: 1px solid var(--line); border-radius: .3rem; background: var(--card);

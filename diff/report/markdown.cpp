@@ -31,12 +31,13 @@ std::string escaped(std::string_view words) {
   return out;
 }
 
-// A code span, also in a table's cell.
-std::string code(std::string_view words) {
+// A code span; in a table's cell '|' needs an escape even there.
+enum class In { kText, kTable };
+std::string code(std::string_view words, In in = In::kText) {
   if (words.empty()) return "";
   std::string out = "`";
   for (const char c : plain(words)) {
-    if (c == '|') out += '\\';
+    if (c == '|' && in == In::kTable) out += '\\';
     out += c == '`' ? '\'' : c;
   }
   return out + "`";
@@ -90,7 +91,7 @@ std::string points_words(const Report& report) {
   for (const PointRow* row : rows) {
     out += "| " + std::string(to_string(row->status)) + " | " + ratio_text(row->ratio) + " | " +
            number_text(row->max_abs) + " | " + number_text(row->rel_l2) + " | " +
-           std::to_string(row->max_ulp) + " | " + code(row->point) + " | " +
+           std::to_string(row->max_ulp) + " | " + code(row->point, In::kTable) + " | " +
            std::to_string(row->step) + " | " + std::to_string(row->rank) + " |\n";
   }
   return out + "\nreport.json has all points.\n";
@@ -120,7 +121,7 @@ std::string facts_words(const Report& report) {
     for (const auto& [name, json] : *fields) {
       constexpr std::size_t kMost = 200;
       const std::string value = json.size() > kMost ? json.substr(0, kMost) + " ..." : json;
-      out += "| " + escaped(name) + " | " + code(value) + " |\n";
+      out += "| " + escaped(name) + " | " + code(value, In::kTable) + " |\n";
     }
   }
   if (out.empty()) return out;

@@ -81,7 +81,7 @@ std::string json_string(
 
 std::string report_json(const Report& report);
 
-// Text for a terminal, at most `width` columns (40 at least).
+// Text for a terminal, at most `width` columns (80 at least).
 struct TextStyle {
   bool color = false;
   bool quiet = false;  // only what is wrong

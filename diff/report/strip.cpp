@@ -177,7 +177,7 @@ std::vector<LegendEntry> legend_of(const Strip& strip) {
   };
   add('.', "ok");
   add(':', "ok, over half the bound");
-  if (over) out.push_back({'1', "diverged, up to 10x the bound (2: 100x ... 9: 1e9x and more)"});
+  if (over) out.push_back({'1', "diverged, up to 10^n times the bound"});
   add('N', "not finite");
   add('S', "other shape");
   add('?', "missing");

@@ -127,7 +127,7 @@ class Drawing {
     for (const LegendEntry& entry : legend_of(strip_)) {
       if (entry.letter == '.' || entry.letter == ':' || entry.letter == ' ') continue;
       const std::string words = entry.letter == '1'
-                                    ? "1-9: diverged, powers of ten over the bound"
+                                    ? "1-9: " + entry.meaning
                                     : std::string(1, entry.letter) + ": " + entry.meaning;
       if (x > kMargin && x + text_width(words) > image_.width() - kMargin) {
         x = kMargin;

@@ -34,7 +34,7 @@ class Writer {
       : report_(report),
         style_(style),
         paint_{style.color},
-        width_(static_cast<std::size_t>(std::clamp(style.width, 40, 400))) {
+        width_(static_cast<std::size_t>(std::clamp(style.width, 80, 400))) {
     style_.width = static_cast<int>(width_);
   }
 
@@ -197,7 +197,8 @@ class Writer {
       if (row->rank != 0) suffix += " rank " + std::to_string(row->rank);
       const std::size_t used = std::string_view(line).size() + suffix.size();
       const std::size_t room = width_ > used + 8 ? width_ - used : 8;
-      out_ += line + shortened(place, room) + suffix + "\n";
+      const std::string whole = shortened(place, room) + suffix;
+      out_ += line + shortened(whole, width_ - std::string_view(line).size()) + "\n";
     }
   }
 

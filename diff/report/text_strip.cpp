@@ -39,7 +39,7 @@ class Drawing {
       for (const StripRow& row : *part) names_ = std::max(names_, row.op.size());
     }
     names_ = std::min<std::size_t>(names_, 34);
-    const auto width = static_cast<std::size_t>(std::max(style.width, 40));
+    const auto width = static_cast<std::size_t>(std::max(style.width, 80));
     room_ = width - kIndent - names_ - 2 - kFirst.size();
     each_ = (strip.layer_numbers.size() + room_ - 1) / std::max<std::size_t>(room_, 1);
   }
@@ -120,7 +120,9 @@ std::string strip_text(const Strip& strip, const TextStyle& style) {
     legend.clear();
   };
   for (const LegendEntry& entry : legend_of(strip)) {
-    const std::string letter = entry.letter == ' ' ? "blank" : std::string(1, entry.letter);
+    const std::string letter = entry.letter == ' '   ? "blank"
+                               : entry.letter == '1' ? "1-9"
+                                                     : std::string(1, entry.letter);
     const std::string words = letter + "  " + entry.meaning;
     if (legend.size() + words.size() + 6 > static_cast<std::size_t>(style.width)) flush();
     legend += (legend.empty() ? "" : "    ") + words;

@@ -1,7 +1,5 @@
 #include "model/ops/op.h"
 
-#include <map>
-
 namespace ps {
 namespace {
 
@@ -60,7 +58,7 @@ Schema parse_schema(std::string_view text) {
 
 std::string OpCall::describe() const {
   std::string text(op->name);
-  for (const Array& array : arrays) text += " " + array.describe();
+  for (const Array& array : arrays) text.append(" ").append(array.describe());
   return text;
 }
 
@@ -71,28 +69,35 @@ DType OpCall::storage(const Schema& schema, char type) const {
   return DType::kF32;
 }
 
+// Runs before every launch, so it builds no text unless something is wrong.
 void OpCall::check(const Schema& schema) const {
   PS_CHECK(arrays.size() == schema.operands.size() && scalars.size() == schema.scalars.size(),
            describe() + ": the schema is " + std::string(op->schema));
-  std::map<std::string, std::int64_t> axes;
-  std::map<char, DType> types;
+  std::vector<std::pair<std::string_view, std::int64_t>> axes;  // sizes seen so far
+  const auto size_of_axis = [&](std::string_view name, std::int64_t size) {
+    for (const auto& [seen, first] : axes) {
+      if (seen == name) return first;
+    }
+    axes.emplace_back(name, size);
+    return size;
+  };
   for (std::size_t i = 0; i < arrays.size(); ++i) {
     const Operand& operand = schema.operands[i];
     const Array& array = arrays[i];
-    const std::string where = describe() + ": operand " + operand.name;
-    PS_CHECK(type_fits(operand.type, array.dtype()), where + " has the wrong type");
-    const DType first = types.emplace(operand.type, array.dtype()).first->second;
-    PS_CHECK(first == array.dtype(), where + " differs in type from the operands before");
+    const auto where = [&] { return describe().append(": operand ").append(operand.name); };
+    PS_CHECK(type_fits(operand.type, array.dtype()), where().append(" has the wrong type"));
+    PS_CHECK(array.dtype() == storage(schema, operand.type),
+             where().append(" differs in type from the operands before"));
     PS_CHECK(array.ndim() == static_cast<int>(operand.axes.size()),
-             where + " has the wrong number of axes");
+             where().append(" has the wrong number of axes"));
     const int last = array.ndim() - 1;
     PS_CHECK(array.stride(last) == 1 || array.size(last) <= 1 || array.count() == 0,
-             where + " has a last axis with a stride");
+             where().append(" has a last axis with a stride"));
     for (int axis = 0; axis < array.ndim(); ++axis) {
       const std::string& name = operand.axes[static_cast<std::size_t>(axis)];
-      const std::int64_t size = axes.emplace(name, array.size(axis)).first->second;
+      const std::int64_t size = size_of_axis(name, array.size(axis));
       PS_CHECK(size == array.size(axis),
-               where + " axis " + name + " should be " + std::to_string(size));
+               where().append(" axis " + name + " should be ").append(std::to_string(size)));
     }
   }
 }

@@ -1,5 +1,6 @@
 // The gate over the replicas (parscale.md 3.8).
 #include "reference/ops/blocks.h"
+#include "reference/weights.h"
 
 namespace ps::reference {
 
@@ -29,7 +30,7 @@ Point aggregate(Net& net, const Point& y) {
                                 {first},
                                 {"model.aggregate_layer.2.weight", "model.aggregate_layer.2.bias"},
                                 [](const Tensors& in, const Tensors& w) {
-                                  return at::linear(at::silu(in[0]), w[0], w[1]);
+                                  return linear_map(at::silu(in[0]), w[0], w[1]);
                                 }});
   const Point weights = net.add({"model:aggregate_weights",
                                  "aggregate_weights",

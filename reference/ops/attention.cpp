@@ -158,20 +158,25 @@ Point cross_kv_attention(Net& net, std::int64_t i, const Point& x, const Tables&
 
   // No prefix in these layers; taken literally there is no cache either.
   const Qkv qkv = project_and_cache(net, i, x, tables, "", "", config.cross_kv_causal);
-  const Point scores = net.add({name + ":scores", "scores", {qkv.q, qkv.k_cache}, {},
-                                [=](const Tensors& in, const Tensors&) {
-                                  return scaled_scores(side_by_side(in[0], p),
-                                                       side_by_side(in[1], p), scale);
-                                }});  // [B,H,P*S,P*L]
-  const Point probs = net.add({name + ":probs", "probs", {scores, mask}, {},
-                               [=](const Tensors& in, const Tensors&) {
-                                 return masked_softmax(in[0], in[1], empty_rows, types);
-                               }});
-  const Point context = net.add({name + ":context", "context", {probs, qkv.v_cache}, {},
+  const Point scores =
+      net.add({name + ":scores",
+               "scores",
+               {qkv.q, qkv.k_cache},
+               {},
+               [=](const Tensors& in, const Tensors&) {
+                 return scaled_scores(side_by_side(in[0], p), side_by_side(in[1], p), scale);
+               }});  // [B,H,P*S,P*L]
+  const Point probs = net.add(
+      {name + ":probs", "probs", {scores, mask}, {}, [=](const Tensors& in, const Tensors&) {
+         return masked_softmax(in[0], in[1], empty_rows, types);
+       }});
+  const Point context = net.add({name + ":context",
+                                 "context",
+                                 {probs, qkv.v_cache},
+                                 {},
                                  [=](const Tensors& in, const Tensors&) {
                                    const at::Tensor values = side_by_side(in[1], p);
-                                   return join_heads(
-                                       by_replica(weighted_values(in[0], values), p));
+                                   return join_heads(by_replica(weighted_values(in[0], values), p));
                                  }});
   return linear(net, name + ".o_proj", context, config.o_bias);
 }

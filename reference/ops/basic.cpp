@@ -1,6 +1,7 @@
 // Embedding, replication, RMSNorm, linear maps, residuals, the head.
 #include "reference/bridge.h"
 #include "reference/ops/blocks.h"
+#include "reference/weights.h"
 
 namespace ps::reference {
 
@@ -11,14 +12,15 @@ std::string layer(std::int64_t i, std::string_view module) {
 
 Point embed(Net& net) {
   const StepInputs* inputs = net.context().inputs;
+  const at::ScalarType model = net.context().types.model;
   return net.add({"model.embed_tokens",
                   "embed",
                   {},
                   {"model.embed_tokens.weight"},
-                  [inputs](const Tensors&, const Tensors& w) {
+                  [inputs, model](const Tensors&, const Tensors& w) {
                     const at::Tensor ids =
                         from_int64(inputs->input_ids, {inputs->batch, inputs->length});
-                    return at::embedding(w[0], ids);
+                    return lookup_rows(w[0], ids, model);
                   }});
 }
 
@@ -55,7 +57,7 @@ Point linear(Net& net, const Point& point, const Point& x, bool bias) {
   if (bias) weights.push_back(point + ".bias");
   return net.add(
       {point, "linear", {x}, std::move(weights), [](const Tensors& in, const Tensors& w) {
-         return w.size() == 2 ? at::linear(in[0], w[0], w[1]) : at::linear(in[0], w[0]);
+         return w.size() == 2 ? linear_map(in[0], w[0], w[1]) : linear_map(in[0], w[0]);
        }});
 }
 
@@ -83,7 +85,7 @@ Point output(Net& net, const Point& x) {
                   "linear",
                   {combined},
                   {tied ? "model.embed_tokens.weight" : "lm_head.weight"},
-                  [](const Tensors& in, const Tensors& w) { return at::linear(in[0], w[0]); }});
+                  [](const Tensors& in, const Tensors& w) { return linear_map(in[0], w[0]); }});
 }
 
 }  // namespace ps::reference

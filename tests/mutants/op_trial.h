@@ -59,6 +59,10 @@ class OpTrial {
     return outputs;
   }
 
+  // For a machine with memory of its own: arrays of the call lie in host memory.
+  const OpCall& call() const { return call_; }
+  const Schema& schema() const { return schema_; }
+
   // Empty, or the first cell beyond the op's bound.
   std::string against_oracle() const {
     for (std::size_t i = 0; i < memory_.size(); ++i) {

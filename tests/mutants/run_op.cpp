@@ -1,13 +1,11 @@
-// Runs one op, the one that PS_MUTANT_OP names, the way ops_test does, and says which runner saw a
-// fault. The op's own (broken) header is compiled in here, so it wins over the library's.
+// Runs one op, the one that PS_MUTANT_OP names (its header: PS_MUTANT_HEADER), the way ops_test
+// does, and says which runner saw a fault. The op's own (broken) header is compiled in here, so it
+// wins over the library's.
 #include <cstdio>
 
 #include "tests/mutants/op_trial.h"
 
-#define PS_STRING_(x) #x
-#define PS_STRING(x) PS_STRING_(x)
-#define PS_HEADER(op) PS_STRING(model / ops / op.h)
-#include PS_HEADER(PS_MUTANT_OP)
+#include PS_MUTANT_HEADER
 
 int main() {
   const ps::OpEntry& op = ps::cpu::PS_MUTANT_OP();

@@ -1,12 +1,12 @@
 // ./dev soak [COUNT] [SEED]: clean random configurations through the main job; not one may be
 // called wrong. Prints what a repeat needs, keeps the model of every failure.
+#include "tests/support/soak.h"
+
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <string>
-
-#include "tests/support/soak.h"
 
 int main(int argc, char** argv) {
   const auto number = [&](int i, std::uint64_t otherwise) {
@@ -26,8 +26,9 @@ int main(int argc, char** argv) {
       fs::remove_all(dir);
     } else {
       ++failed;
-      std::printf("configuration %llu: %s\n  %s\n  kept in %s\n", static_cast<unsigned long long>(i),
-                  r.trouble.c_str(), r.what.c_str(), dir.c_str());
+      std::printf("configuration %llu: %s\n  %s\n  kept in %s\n",
+                  static_cast<unsigned long long>(i), r.trouble.c_str(), r.what.c_str(),
+                  dir.c_str());
     }
     if ((i + 1) % 500 == 0) {
       std::fprintf(stderr, "%llu configurations, %llu called wrong\n",

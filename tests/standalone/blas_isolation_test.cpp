@@ -1,12 +1,12 @@
 // libtorch_cpu.so exports sgemm_. This program exports a wrong one under the same names, as a
 // program that links another BLAS would; the reference must not notice.
+#include <atomic>
+#include <cmath>
 #include <dlfcn.h>
-#include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <cmath>
+#include <gtest/gtest.h>
 
 #include "diff/run/inputs.h"
 #include "tests/support/fixtures.h"
@@ -41,7 +41,8 @@ namespace {
 Tensor logits() {
   const Model model = value_or_die(open_model(fixtures_dir() / "models" / "parscale-bytes"));
   KeepAll points;
-  ok_or_die(make_reference(model, DType::kF32)->forward(random_inputs(2, 33, 1, model.config), points));
+  ok_or_die(
+      make_reference(model, DType::kF32)->forward(random_inputs(2, 33, 1, model.config), points));
   return points.at("lm_head");
 }
 
@@ -49,8 +50,8 @@ TEST(BlasIsolation, TheWrongOneIsTheProgramsOwn) {
   EXPECT_EQ(dlsym(RTLD_DEFAULT, "sgemm_"), reinterpret_cast<void*>(&sgemm_));
 }
 
-// The control: without RTLD_DEEPBIND the reference would be served by the wrong one. It comes first,
-// since a child of a process whose LibTorch has started its threads would hang.
+// The control: without RTLD_DEEPBIND the reference would be served by the wrong one. It comes
+// first, since a child of a process whose LibTorch has started its threads would hang.
 TEST(BlasIsolation, WithoutDeepBindTheWrongOneWouldServe) {
 #ifdef PS_NO_DEEPBIND
   GTEST_SKIP() << "AddressSanitizer does not allow RTLD_DEEPBIND";
@@ -58,14 +59,16 @@ TEST(BlasIsolation, WithoutDeepBindTheWrongOneWouldServe) {
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    if (dlopen(PS_BINARY_DIR "/libparscope_reference.so", RTLD_NOW | RTLD_LOCAL) == nullptr) _exit(3);
+    if (dlopen(PS_BINARY_DIR "/libparscope_reference.so", RTLD_NOW | RTLD_LOCAL) == nullptr)
+      _exit(3);
     calls = 0;
     (void)logits();
     _exit(calls > 0 ? 0 : 1);
   }
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(WEXITSTATUS(status), 0) << "this control no longer shows anything: find what LibTorch calls now";
+  EXPECT_EQ(WEXITSTATUS(status), 0)
+      << "this control no longer shows anything: find what LibTorch calls now";
 }
 
 TEST(BlasIsolation, AWrongSgemmLeavesTheReferenceUnmoved) {

@@ -21,8 +21,7 @@ Model changed_model(const std::filesystem::path& source, const std::filesystem::
   }
   ok_or_die(write_text(target / "config.json", config.dump(1)));
   const auto checkpoint = value_or_die(Checkpoint::open(source));
-  SafetensorsWriter writer =
-      value_or_die(SafetensorsWriter::create(target / "model.safetensors"));
+  SafetensorsWriter writer = value_or_die(SafetensorsWriter::create(target / "model.safetensors"));
   for (const std::string& name : checkpoint->names()) {
     Tensor value = Tensor::copy_of(*checkpoint->peek(name));
     if (edit) edit(name, value);

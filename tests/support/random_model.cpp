@@ -21,11 +21,20 @@ Tensor random_weight(const WeightSpec& spec, DType dtype, const Rng& rng) {
     const double x = (norm ? 1.0 : 0.0) + scale * rng.normal(static_cast<std::uint64_t>(i));
     const auto at = static_cast<std::size_t>(i);
     switch (dtype) {
-      case DType::kF64: out.as<double>()[at] = x; break;
-      case DType::kF32: out.as<float>()[at] = static_cast<float>(x); break;
-      case DType::kBF16: out.as<std::uint16_t>()[at] = float_to_bf16(static_cast<float>(x)); break;
-      case DType::kF16: out.as<std::uint16_t>()[at] = float_to_f16(static_cast<float>(x)); break;
-      default: PS_CHECK(false, "random weights of type " + std::string(short_name(dtype)));
+      case DType::kF64:
+        out.as<double>()[at] = x;
+        break;
+      case DType::kF32:
+        out.as<float>()[at] = static_cast<float>(x);
+        break;
+      case DType::kBF16:
+        out.as<std::uint16_t>()[at] = float_to_bf16(static_cast<float>(x));
+        break;
+      case DType::kF16:
+        out.as<std::uint16_t>()[at] = float_to_f16(static_cast<float>(x));
+        break;
+      default:
+        PS_CHECK(false, "random weights of type " + std::string(short_name(dtype)));
     }
   }
   return out;

@@ -30,9 +30,7 @@ T value_or_die(Result<T> result) {
   PS_CHECK(result.ok(), result.error().line());
   return std::move(result).value();
 }
-inline void ok_or_die(const Result<void>& result) {
-  PS_CHECK(result.ok(), result.error().line());
-}
+inline void ok_or_die(const Result<void>& result) { PS_CHECK(result.ok(), result.error().line()); }
 
 inline std::unique_ptr<Reference> make_reference(const Model& model, DType dtype,
                                                  EmptyRows empty_rows = EmptyRows::kZeros) {

@@ -35,7 +35,8 @@ class Draw {
 
 Json rope_scaling(Draw& draw) {
   switch (draw.from(0, 5)) {
-    case 0: return {{"rope_type", "linear"}, {"factor", 2.5}};
+    case 0:
+      return {{"rope_type", "linear"}, {"factor", 2.5}};
     case 1:
       return {{"rope_type", "llama3"},
               {"factor", 8.0},
@@ -44,7 +45,8 @@ Json rope_scaling(Draw& draw) {
               {"original_max_position_embeddings", 16}};
     case 2:
       return {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 64}};
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
@@ -66,7 +68,8 @@ Json random_config(Draw& draw) {
   c["num_key_value_heads"] = kv;
   c["head_dim"] = 2 * draw.from(1, 9);
   c["max_position_embeddings"] = 256;
-  c["hidden_act"] = draw.one_of<const char*>({"silu", "silu", "silu", "gelu", "gelu_pytorch_tanh", "relu"});
+  c["hidden_act"] =
+      draw.one_of<const char*>({"silu", "silu", "silu", "gelu", "gelu_pytorch_tanh", "relu"});
   c["rms_norm_eps"] = draw.one_of({1e-6, 1e-5, 1e-2});
   c["rope_theta"] = draw.one_of({10000.0, 500000.0, 1e6});
   c["rope_scaling"] = rope_scaling(draw);

@@ -12,8 +12,8 @@ namespace ps {
 
 struct SoakResult {
   bool equivalent = false;
-  std::string what;      // the configuration in one line
-  std::string trouble;   // where it was called wrong
+  std::string what;     // the configuration in one line
+  std::string trouble;  // where it was called wrong
   double worst_ratio = 0;
   std::string worst_point;
   DType dtype = DType::kF32;

@@ -5,6 +5,7 @@
 
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/isolate/invariants.h"
 #include "diff/isolate/lockstep.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
@@ -26,8 +27,12 @@ constexpr Option kOptions[] = {
     kDType,
     kThreads,
     {"--cross-check", "WHAT", "what the reference computes in: f64 (default) or same"},
-    {"--candidate", "DIR", "the candidate reads config and weights from DIR instead\n"
-                           "(a converted or repacked checkpoint of the same model)"},
+    {"--candidate", "DIR",
+     "the candidate reads config and weights from DIR instead\n"
+     "(a converted or repacked checkpoint of the same model)"},
+    {"--invariants", "",
+     "also check the candidate without a reference: causality, chunks,\n"
+     "decode, batch order, padding, determinism, aggregation"},
     {"--first", "", "stop at the first divergence"},
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
@@ -90,9 +95,9 @@ Result<int> run(const Arguments& arguments) {
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
   PS_TRY(const Model model, open_model_at(subject));
-  PS_TRY(const Model candidate_model,
-         arguments.has("--candidate") ? open_model_at(arguments.get("--candidate"))
-                                      : Result<Model>(model));
+  PS_TRY(const Model candidate_model, arguments.has("--candidate")
+                                          ? open_model_at(arguments.get("--candidate"))
+                                          : Result<Model>(model));
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, kDefaultCandidate));
   const std::string cross = arguments.get("--cross-check", "f64");
   if (cross != "f64" && cross != "same") {
@@ -121,11 +126,22 @@ Result<int> run(const Arguments& arguments) {
   };
   options.divergence = [&](std::int64_t step, const JudgedPoint& point) {
     if (files.dir.empty() || files.pictures.size() >= 3) return;
-    files.pictures.push_back({step, 0, point.op.point, point.candidate.shape,
-                              error_grid(point.candidate, point.expected.value.view(),
-                                         point.expected.bound.view())});
+    files.pictures.push_back(
+        {step, 0, point.op.point, point.candidate.shape,
+         error_grid(point.candidate, point.expected.value.view(), point.expected.bound.view())});
   };
   PS_TRY(Report report, lockstep(*candidate, *reference, model.config, plan, options));
+  if (arguments.has("--invariants")) {
+    PS_TRY(const auto invariants,
+           check_invariants(*candidate, model.config, plan.prompt, {choice.options.dtype}));
+    for (const InvariantResult& r : invariants) {
+      report.environment.emplace_back("invariant " + r.name,
+                                      json_string(!r.applies ? "not applicable: " + r.detail
+                                                  : r.holds  ? "holds"
+                                                             : "broken"));
+    }
+    for (Finding& f : invariant_findings(invariants)) report.findings.push_back(std::move(f));
+  }
   describe(choice, plan, report);
   report.timing = {{"open_seconds", number(opened)},
                    {"check_seconds", number(seconds_since(start) - opened)}};
@@ -146,16 +162,19 @@ Result<int> run(const Arguments& arguments) {
 
 const Command& check_command() {
   static const Command command{
-      "check", "runs a model next to the reference and finds the first op that is wrong",
+      "check",
+      "runs a model next to the reference and finds the first op that is wrong",
       "check MODEL_DIR [inputs] [engine] [report]",
       "Runs the candidate (CUDA, or the same kernels on the host) and the LibTorch reference in\n"
-      "lockstep. Each op is redone by the reference in float64 from the candidate's own inputs, so a\n"
+      "lockstep. Each op is redone by the reference in float64 from the candidate's own inputs, so "
+      "a\n"
       "wrong op is told from one that only inherited wrong inputs. Bounds are derived from the\n"
       "candidate's type; the report states them. Without inputs: a ragged random batch and two\n"
       "decode steps.\n\n"
       "  parscope check fixtures/models/parscale-bytes\n"
       "  parscope check MODEL --dtype bf16 --random 4x33 --steps 3 --chunk 16 --report out/",
-      kOptions, run};
+      kOptions,
+      run};
   return command;
 }
 
