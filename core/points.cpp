@@ -203,6 +203,10 @@ bool applies(const PointRef& point, const ModelConfig& config) {
       return config.cross_layer[layer];
     case PointScope::kQkNorm:
       return config.qk_norm;
+    case PointScope::kSliding: {
+      const auto& slides = config.sliding_layer;
+      return any(slides) && std::find(slides.begin(), slides.end(), false) != slides.end();
+    }
   }
   return false;
 }

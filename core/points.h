@@ -21,6 +21,7 @@ enum class PointScope : std::uint8_t {
   kCrossKv,      // a cross-KV layer exists
   kCrossLayer,   // in layers with cross-replica attention
   kQkNorm,       // Qwen3
+  kSliding,      // some layers have a sliding window and some do not
 };
 
 struct PointSpec {

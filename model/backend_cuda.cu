@@ -7,7 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "model/backend.h"
-#include "model/cuda_error.h"
+#include "model/cuda_error.cuh"
 #include "model/gemm/convert.h"
 #include "model/gemm/gemm_cublas.h"
 

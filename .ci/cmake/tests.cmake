@@ -96,3 +96,11 @@ if(EXISTS ${PROJECT_SOURCE_DIR}/tests/soak/soak.cpp)
   ps_test_program(soak "tests/soak/soak.cpp;${support}")
   ps_opens_reference(soak)
 endif()
+
+# tests/tools/*.cpp: small programs for measurements by hand; built on request.
+ps_glob(tool_sources tests/tools/*.cpp)
+foreach(source IN LISTS tool_sources)
+  get_filename_component(name ${source} NAME_WE)
+  ps_test_program(${name} ${source})
+  set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+endforeach()

@@ -171,20 +171,20 @@ class Differ {
       return out;
     }
     const std::optional<ShapeMatch> match =
-        match_shape(pair.point, *pair.candidate, pair.expected->shape);
+        match_shape(pair.point, *pair.candidate, *pair.expected);
     if (!match) {
       row.status = PointStatus::kShape;
       row.ratio = HUGE_VAL;
       return out;
     }
     out.aligned = match->what;
-    const std::optional<Tensor> marks = ignored.marks_for(pair.point, pair.expected->shape);
+    const std::optional<Tensor> marks = ignored.marks_for(pair.point, match->expected.shape);
     const TensorView marks_view = marks ? marks->view() : TensorView();
     CompareOptions options;
     options.bound = bound_for(pair.point, *pair.candidate, *pair.expected);
     options.ignore = marks ? &marks_view : nullptr;
     options.threads = threads;
-    out.compared = compare(match->view, *pair.expected, options);
+    out.compared = compare(match->view, match->expected, options);
     const Comparison& c = out.compared;
     row.max_abs = c.max_abs;
     row.rel_l2 = c.rel_l2;
@@ -283,19 +283,26 @@ class Differ {
                     {"expected_shape", to_string(pair.expected->shape)}};
     } else {
       const std::optional<ShapeMatch> match =
-          match_shape(pair.point, *pair.candidate, pair.expected->shape);
+          match_shape(pair.point, *pair.candidate, *pair.expected);
       const std::optional<Tensor> marks =
-          ignored_[step].marks_for(pair.point, pair.expected->shape);
+          ignored_[step].marks_for(pair.point, match->expected.shape);
       const TensorView marks_view = marks ? marks->view() : TensorView();
       CompareOptions options;
       options.bound = bound_for(pair.point, *pair.candidate, *pair.expected);
       options.ignore = marks ? &marks_view : nullptr;
       const std::vector<NamedAxis> axes =
-          named_axes(pair.point, pair.expected->shape, ignored_[step].batch());
-      const Anatomy look = anatomy(match->view, *pair.expected, options, judged.compared, axes);
+          named_axes(pair.point, match->expected.shape, ignored_[step].batch());
+      const Anatomy look = anatomy(match->view, match->expected, options, judged.compared, axes);
       f.where = look.first;
       f.message = sentence(judged, look);
       f.evidence = look.evidence;
+      if (options_.divergence) {
+        PointRow row = judged.row;
+        row.shape = match->expected.shape;
+        options_.divergence(row, [&](std::int64_t i) {
+          return cell_ratio(match->view, match->expected, options.bound, judged.compared, i);
+        });
+      }
     }
     report_.first_divergence = FirstDivergence{pair.step, pair.rank, pair.point, f.where};
     report_.findings.insert(report_.findings.begin(), std::move(f));

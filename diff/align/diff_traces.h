@@ -1,6 +1,7 @@
 // `parscope diff`: two traces, point by point, without a model.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -16,6 +17,10 @@ struct DiffOptions {
   bool allow_missing = false;
   int threads = 0;
   Rename rename;
+  // Called for the first divergence, for pictures; ratio(i) is |error| / bound, NaN for another
+  // class. row.shape is the shape that was compared.
+  std::function<void(const PointRow& row, const std::function<double(std::int64_t i)>& ratio)>
+      divergence;
 };
 
 Report diff_traces(const Trace& candidate, const Trace& expected, const DiffOptions& options);

@@ -84,7 +84,7 @@ std::optional<ShapeMatch> repeated(std::string_view point, const TensorView& can
   std::string what;
   for (std::size_t axis = 0; axis < expected.size(); ++axis) {
     if (candidate.shape[axis] == expected[axis]) continue;
-    const bool optional = symbols[axis].starts_with("1|");
+    const bool optional = symbols[axis].starts_with("1|") && symbols[axis] != "1|S";
     if (!optional || candidate.shape[axis] != 1) return std::nullopt;
     strides[axis] = 0;
     if (!what.empty()) what += ", ";
@@ -130,28 +130,58 @@ std::optional<ShapeMatch> permuted(std::string_view point, const TensorView& can
   return match;
 }
 
+Tensor last_of_axis_1(const TensorView& v) {
+  const std::int64_t skipped = (v.shape[1] - 1) * v.shape[2];
+  TensorView from = v;
+  from.bytes = v.bytes.subspan(static_cast<std::size_t>(skipped * size_of(v.dtype)));
+  return gather(from, {v.shape[0], 1, v.shape[2]}, strides_of(v.shape));
+}
+
+// One side has the logits of all positions and the other those of the last.
+bool last_position(std::string_view point, const TensorView& candidate, const TensorView& expected,
+                   ShapeMatch& match) {
+  const std::vector<std::string_view> symbols = axis_symbols(point, expected.shape);
+  if (symbols.size() != 3 || symbols[1] != "1|S" || candidate.shape.size() != 3) return false;
+  const Shape &a = candidate.shape, &b = expected.shape;
+  if (a[0] != b[0] || a[2] != b[2] || (a[1] != 1 && b[1] != 1) || a[1] == 0 || b[1] == 0) {
+    return false;
+  }
+  if (a[1] == 1) {
+    match.view = candidate;
+    match.expected_copy = last_of_axis_1(expected);
+    match.expected = match.expected_copy.view();
+  } else {
+    match.copy = last_of_axis_1(candidate);
+    match.view = match.copy.view();
+  }
+  match.what = "the last position of " + std::to_string(std::max(a[1], b[1])) + " compared";
+  return true;
+}
+
 }  // namespace
 
 std::optional<ShapeMatch> match_shape(std::string_view point, const TensorView& candidate,
-                                      const Shape& expected) {
+                                      const TensorView& expected) {
   ShapeMatch match;
-  match.view = {candidate.dtype, expected, candidate.bytes};
-  if (candidate.shape == expected) return match;
-  const std::string shapes = to_string(candidate.shape) + " read as " + to_string(expected);
-  if (candidate.count() == count_of(expected)) {
-    if (without_leading_ones(candidate.shape) == without_leading_ones(expected)) {
-      match.what = shapes + ": leading axes of size 1";
-      return match;
-    }
-    if (folds(candidate.shape, expected)) {
-      match.what = shapes + ": neighbouring axes folded";
-      return match;
-    }
+  match.view = {candidate.dtype, expected.shape, candidate.bytes};
+  match.expected = expected;
+  if (candidate.shape == expected.shape) return match;
+  const std::string shapes = to_string(candidate.shape) + " read as " + to_string(expected.shape);
+  const bool same_count = candidate.count() == expected.count();
+  if (same_count && without_leading_ones(candidate.shape) == without_leading_ones(expected.shape)) {
+    match.what = shapes + ": leading axes of size 1";
+    return match;
   }
-  std::optional<ShapeMatch> other = repeated(point, candidate, expected);
-  if (!other && candidate.count() == count_of(expected))
-    other = permuted(point, candidate, expected);
-  if (other) other->what = shapes + ": " + other->what;
+  if (same_count && folds(candidate.shape, expected.shape)) {
+    match.what = shapes + ": neighbouring axes folded";
+    return match;
+  }
+  if (last_position(point, candidate, expected, match)) return match;
+  std::optional<ShapeMatch> other = repeated(point, candidate, expected.shape);
+  if (!other && same_count) other = permuted(point, candidate, expected.shape);
+  if (!other) return std::nullopt;
+  other->expected = expected;
+  other->what = shapes + ": " + other->what;
   return other;
 }
 

@@ -11,14 +11,16 @@
 namespace ps {
 
 struct ShapeMatch {
-  TensorView view;   // of the expected shape; into `copy` or into the candidate
-  Tensor copy;       // empty where the bytes lie as they should
-  std::string what;  // "axes 1 and 2 exchanged"; empty where nothing had to be done
+  TensorView view;      // the candidate in the shape of `expected`; into `copy` or the candidate
+  TensorView expected;  // all of it, or its last position where the candidate has no other
+  Tensor copy, expected_copy;  // empty where the bytes lie as they should
+  std::string what;            // "axes taken in the order 0,2,1,3"; empty: nothing had to be done
 };
 
 // Leading axes of size 1; [P,B,...] for [P*B,...] and other neighbouring axes folded; axes of size
 // 1 repeated where the table of points allows it; axes permuted where exactly one way fits.
+// Logits of the last position alone are compared with the last position.
 std::optional<ShapeMatch> match_shape(std::string_view point, const TensorView& candidate,
-                                      const Shape& expected);
+                                      const TensorView& expected);
 
 }  // namespace ps

@@ -32,15 +32,9 @@ class Cells {
   double limit(std::int64_t j) const {
     const BoundSpec& bound = options_.bound;
     const double size = std::fabs(value_at(b_, j));
-    switch (bound.kind) {
-      case BoundSpec::Kind::kFormula:
-        return bound.atol + bound.rtol * size;
-      case BoundSpec::Kind::kRelative:
-        return bound.cell_limit * std::max(size, rms_);
-      case BoundSpec::Kind::kCells:
-        return value_at(bound.cells, j);
-    }
-    return 0;
+    if (bound.kind == BoundSpec::Kind::kCells) return value_at(bound.cells, j);
+    if (bound.kind == BoundSpec::Kind::kFormula) return bound.atol + bound.rtol * size;
+    return bound.cell_limit * std::max(size, rms_);
   }
   bool same(std::int64_t i, std::int64_t j) const {
     const double x = value_at(a_, i), y = value_at(b_, j);

@@ -202,6 +202,26 @@ std::int64_t Comparison::first_wrong() const {
   return first >= 0 ? first : worst_at;
 }
 
+double cell_ratio(const TensorView& candidate, const TensorView& expected, const BoundSpec& bound,
+                  const Comparison& compared, std::int64_t i) {
+  const double x = value_at(candidate, i), y = value_at(expected, i);
+  if (!std::isfinite(x) || !std::isfinite(y)) {
+    const bool alike = x == y || (std::isnan(x) && std::isnan(y));
+    return alike ? 0 : std::nan("");
+  }
+  const double error = std::fabs(x - y);
+  if (error == 0 || (is_lowest(x, candidate.dtype) && is_lowest(y, expected.dtype))) return 0;
+  switch (bound.kind) {
+    case BoundSpec::Kind::kFormula:
+      return error / (bound.atol + bound.rtol * std::fabs(y));
+    case BoundSpec::Kind::kRelative:
+      return error / (bound.cell_limit * std::max(std::fabs(y), compared.rms_expected));
+    case BoundSpec::Kind::kCells:
+      return error / std::max(0.0, value_at(bound.cells, i));
+  }
+  return 0;
+}
+
 Comparison compare(const TensorView& candidate, const TensorView& expected,
                    const CompareOptions& options) {
   Comparison out;

@@ -116,4 +116,9 @@ struct Comparison {
 Comparison compare(const TensorView& candidate, const TensorView& expected,
                    const CompareOptions& options);
 
+// |error| / bound of one cell, by what compare() said; NaN where the classes differ. Marks are not
+// looked at.
+double cell_ratio(const TensorView& candidate, const TensorView& expected, const BoundSpec& bound,
+                  const Comparison& compared, std::int64_t i);
+
 }  // namespace ps

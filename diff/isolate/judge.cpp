@@ -8,6 +8,44 @@
 
 namespace ps {
 
+Tensor rows_of_beams(const TensorView& cache, const std::vector<std::int64_t>& beam_idx,
+                     std::int64_t replicas) {
+  const std::int64_t batch = cache.shape[0] / replicas;
+  const auto beams = static_cast<std::int64_t>(beam_idx.size());
+  Shape shape = cache.shape;
+  shape[0] = replicas * beams;
+  Tensor out(cache.dtype, shape);
+  const std::size_t row =
+      cache.bytes.size() / static_cast<std::size_t>(std::max<std::int64_t>(1, cache.shape[0]));
+  for (std::int64_t p = 0; p < replicas; ++p) {
+    for (std::int64_t b = 0; b < beams; ++b) {
+      const auto from = static_cast<std::size_t>(p * batch + beam_idx[static_cast<std::size_t>(b)]);
+      std::copy_n(cache.bytes.data() + from * row, row,
+                  out.bytes().data() + static_cast<std::size_t>(p * beams + b) * row);
+    }
+  }
+  return out;
+}
+
+PointRow judge_exactly(std::int64_t step, const std::string& point, const TensorView& value,
+                       const TensorView& expected) {
+  const Comparison c = compare(value, expected, {});
+  PointRow row;
+  row.step = step;
+  row.point = point;
+  row.shape = value.shape;
+  row.dtype = torch_name(value.dtype);
+  row.status = c.ok()         ? PointStatus::kOk
+               : c.same_shape ? PointStatus::kDiverged
+                              : PointStatus::kShape;
+  row.max_abs = c.max_abs;
+  row.rel_l2 = c.rel_l2;
+  row.max_ulp = c.max_ulp;
+  row.ratio = c.ratio;
+  row.compared = c.compared;
+  return row;
+}
+
 std::optional<Tensor> broadcast_to(const TensorView& value, const Shape& shape) {
   Shape from = value.shape;
   while (from.size() > shape.size() && from.front() == 1) from.erase(from.begin());

@@ -70,6 +70,13 @@ class StepJudge {
   std::function<void(const JudgedPoint&)> divergence_;
 };
 
+// What reorder_cache must give: row p*beams + b of each replica p from its row beam_idx[b].
+Tensor rows_of_beams(const TensorView& cache, const std::vector<std::int64_t>& beam_idx,
+                     std::int64_t replicas);
+// The row of a value that is compared exactly and has no op of its own: a reordered cache.
+PointRow judge_exactly(std::int64_t step, const std::string& point, const TensorView& value,
+                       const TensorView& expected);
+
 // Candidate tensors with a size-1 axis where the reference has more (a mask of one row for all), or
 // the other way round, are repeated explicitly before they are compared. Null: cannot be.
 std::optional<Tensor> broadcast_to(const TensorView& value, const Shape& shape);

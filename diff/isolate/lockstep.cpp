@@ -118,45 +118,6 @@ double cells_of(const ModelConfig& config, const RunPlan& plan) {
          rows * tokens * static_cast<double>(config.vocab_size);
 }
 
-// Rows of a reorder step: what index_select must give from the candidate's own caches.
-void judge_reorder(const std::vector<std::int64_t>& beam_idx, std::int64_t replicas,
-                   const std::map<std::string, Tensor>& before,
-                   const std::map<std::string, Tensor>& after, std::int64_t step, Report& report) {
-  for (const auto& [name, value] : after) {
-    const auto old = before.find(name);
-    if (old == before.end()) continue;
-    const std::int64_t batch = old->second.shape()[0] / replicas;
-    Tensor expected(value.dtype(), value.shape());
-    const std::size_t row =
-        old->second.view().bytes.size() / static_cast<std::size_t>(old->second.shape()[0]);
-    const auto beams = static_cast<std::int64_t>(beam_idx.size());
-    for (std::int64_t p = 0; p < replicas; ++p) {
-      for (std::int64_t b = 0; b < beams; ++b) {
-        const auto from =
-            static_cast<std::size_t>(p * batch + beam_idx[static_cast<std::size_t>(b)]) * row;
-        const auto to = static_cast<std::size_t>(p * beams + b) * row;
-        std::copy_n(old->second.view().bytes.data() + from, row, expected.bytes().data() + to);
-      }
-    }
-    const Comparison c = compare(value.view(), expected.view(), {});
-    PointRow line;
-    line.step = step;
-    line.point = name;
-    line.shape = value.shape();
-    line.dtype = torch_name(value.dtype());
-    line.status = c.ok() ? PointStatus::kOk : PointStatus::kDiverged;
-    line.max_abs = c.max_abs;
-    line.rel_l2 = c.rel_l2;
-    line.max_ulp = c.max_ulp;
-    line.ratio = c.ratio;
-    line.compared = c.compared;
-    report.points.push_back(line);
-    if (!c.ok() && !report.first_divergence) {
-      report.first_divergence = {step, 0, name, "the rows of the beams"};
-    }
-  }
-}
-
 }  // namespace
 
 double lambda_for(double cells, double false_alarm) {
@@ -232,7 +193,16 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
       NoTap none;
       PS_TRY_VOID(candidate.reorder_cache(next->step.beam_idx, after));
       PS_TRY_VOID(reference.reorder_cache(next->step.beam_idx, none));
-      judge_reorder(next->step.beam_idx, config.replicas, caches, after.caches, number, report);
+      for (const auto& [name, value] : after.caches) {
+        const auto before = caches.find(name);
+        if (before == caches.end()) continue;
+        const Tensor expected =
+            rows_of_beams(before->second.view(), next->step.beam_idx, config.replicas);
+        report.points.push_back(judge_exactly(number, name, value.view(), expected.view()));
+        if (report.points.back().status != PointStatus::kOk && !report.first_divergence) {
+          report.first_divergence = {number, 0, name, "rows of the beams"};
+        }
+      }
       caches = std::move(after.caches);
       continue;
     }

@@ -46,4 +46,21 @@ void ErrorGridBuilder::add(std::int64_t index, double ratio) {
   }
 }
 
+ErrorGrid error_grid(const TensorView& candidate, const TensorView& expected,
+                     const TensorView& bound) {
+  ErrorGridBuilder builder(candidate.shape);
+  for (std::int64_t i = 0; i < candidate.count(); ++i) {
+    const double a = value_at(candidate, i), e = value_at(expected, i);
+    double ratio = 0;
+    if (std::isfinite(a) && std::isfinite(e)) {
+      const double error = std::fabs(a - e), allowed = value_at(bound, i);
+      ratio = error == 0 ? 0 : error / allowed;
+    } else if (!(a == e || (std::isnan(a) && std::isnan(e)))) {
+      ratio = std::nan("");
+    }
+    builder.add(i, ratio);
+  }
+  return builder.grid();
+}
+
 }  // namespace ps

@@ -36,4 +36,9 @@ class ErrorGridBuilder {
   ErrorGrid grid_;
 };
 
+// |error| / bound of every cell of two tensors of one shape; a cell that differs where the bound is
+// 0 is infinitely wrong.
+ErrorGrid error_grid(const TensorView& candidate, const TensorView& expected,
+                     const TensorView& bound);
+
 }  // namespace ps

@@ -4,7 +4,7 @@
 
 #include <cublasLt.h>
 
-#include "model/cuda_error.h"
+#include "model/cuda_error.cuh"
 #include "model/gemm/gemm_cublas.h"
 
 namespace ps {

@@ -1,0 +1,86 @@
+// parscope diagnose CANDIDATE --model MODEL_DIR
+#include "diff/cli/command.h"
+#include "diff/cli/engines.h"
+#include "diff/isolate/examine.h"
+#include "diff/report/baseline.h"
+#include "diff/report/write.h"
+
+namespace ps::cli {
+
+namespace {
+
+constexpr Option kOptions[] = {
+    {"--model", "DIR", "config and weights of the model that the trace is of"},
+    kThreads,
+    {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
+    {"--github", "", "GitHub annotations and a step summary"},
+    {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
+    kJson,
+    kQuiet};
+
+Result<int> run(const Arguments& arguments) {
+  if (arguments.positionals().size() != 1 || !arguments.has("--model")) {
+    return wrong_usage(diagnose_command(),
+                       arguments.has("--model") ? "not one CANDIDATE" : "no --model DIR");
+  }
+  ReportOptions files;
+  files.github = arguments.has("--github");
+  if (arguments.has("--report")) {
+    files.dir = arguments.get("--report");
+    PS_TRY_VOID(prepare_report_dir(files.dir));
+  }
+  const std::string subject = arguments.positionals()[0];
+  files.artifact = subject;
+  PS_TRY(const Trace trace, Trace::open(subject));
+  PS_TRY(const Model model, open_model_at(arguments.get("--model")));
+  PS_TRY(const std::int64_t threads, arguments.integer("--threads", 0, 0, 4096));
+  ReferenceOptions truth;
+  truth.dtype = DType::kF64;
+  truth.threads = static_cast<int>(threads);
+  truth.weights_through = trace.run_dtype();
+  PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, truth));
+
+  Progress progress("examining");
+  ExamineOptions options;
+  options.progress = [&](std::int64_t done, std::int64_t total) { progress.update(done, total); };
+  options.divergence = [&](std::int64_t step, const JudgedPoint& point) {
+    if (files.dir.empty() || files.pictures.size() >= 3) return;
+    files.pictures.push_back(
+        {step, 0, point.op.point, point.candidate.shape,
+         error_grid(point.candidate, point.expected.value.view(), point.expected.bound.view())});
+  };
+  PS_TRY(Report report, examine(trace, model, *reference, options));
+  report.environment.emplace_back("version", json_string(PS_VERSION));
+  report.inputs.emplace_back("trace", json_string(subject));
+  report.inputs.emplace_back("model", json_string(arguments.get("--model")));
+  if (arguments.has("--baseline")) {
+    PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
+  }
+  if (arguments.has("--json")) files.annotations = stderr;
+  PS_TRY_VOID(write_reports(report, subject, files));
+  if (arguments.has("--json")) {
+    print(report_json(report));
+  } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
+    print(report_text(report, subject, {stdout_has_color()}));
+  }
+  return exit_code(report);
+}
+
+}  // namespace
+
+const Command& diagnose_command() {
+  static const Command command{
+      "diagnose",
+      "finds the first wrong op in a trace of any program",
+      "diagnose CANDIDATE --model MODEL_DIR [report]",
+      "CANDIDATE is a trace (a folder with trace.json, or one .safetensors file) with any of the\n"
+      "points that parscope knows. The reference redoes each op from the trace's own values, or "
+      "the\n"
+      "chain of ops from the nearest values that were captured. No engine runs.\n\n"
+      "  parscope diagnose out/ --model MODEL --report report/",
+      kOptions,
+      run};
+  return command;
+}
+
+}  // namespace ps::cli

@@ -1,0 +1,216 @@
+#include "diff/isolate/examine.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+
+#include "core/points.h"
+#include "diff/isolate/lockstep.h"
+
+namespace ps {
+
+namespace {
+
+bool is_input(std::string_view name) {
+  return name == "input_ids" || name == "attention_mask" || name == "position_ids";
+}
+bool is_cache(std::string_view point) {
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+}
+
+// The candidate's values of one step under canonical names.
+class StepValues {
+ public:
+  explicit StepValues(const TraceStep& step) {
+    for (const auto& entry : step.tensors->entries()) {
+      if (is_input(entry.name)) continue;
+      // Where a trace has a module and its alias, the module's own name stands.
+      const std::string name = canonical_point(entry.name);
+      if (name == entry.name || !values_.contains(name)) values_.insert_or_assign(name, entry.view);
+    }
+  }
+  std::optional<TensorView> find(std::string_view name) const {
+    const auto it = values_.find(name);
+    return it == values_.end() ? std::nullopt : std::optional(it->second);
+  }
+  const std::map<std::string, TensorView, std::less<>>& all() const { return values_; }
+
+ private:
+  std::map<std::string, TensorView, std::less<>> values_;
+};
+
+// All but the last `fresh` slots of a cache [R,K,C,D]: what it held before the step.
+Tensor before_step(const TensorView& cache, std::int64_t fresh) {
+  Shape shape = cache.shape;
+  const std::int64_t slots = shape[2], kept = slots - fresh;
+  shape[2] = kept;
+  Tensor out(cache.dtype, shape);
+  const auto row = static_cast<std::size_t>(shape[3] * size_of(cache.dtype));
+  const std::int64_t rows = shape[0] * shape[1];
+  for (std::int64_t r = 0; r < rows; ++r) {
+    std::copy_n(cache.bytes.data() + static_cast<std::size_t>(r * slots) * row,
+                static_cast<std::size_t>(kept) * row,
+                out.bytes().data() + static_cast<std::size_t>(r * kept) * row);
+  }
+  return out;
+}
+
+// The cache before a step, for each point: the candidate's own of the step before; else this step's
+// without its new slots; else rebuilt by the reference from what was captured then.
+class PastCaches {
+ public:
+  std::optional<TensorView> find(const std::string& point, const StepValues& now,
+                                 std::int64_t fresh) {
+    if (const auto it = known_.find(point); it != known_.end()) return it->second.view();
+    if (const auto cache = now.find(point);
+        cache && cache->shape.size() == 4 && cache->shape[2] > fresh) {
+      return known_.insert_or_assign(point, before_step(*cache, fresh)).first->second.view();
+    }
+    const auto it = rebuilt_.find(point);
+    return it == rebuilt_.end() ? std::nullopt : std::optional(it->second.view());
+  }
+  // After a step: its captured caches become the past; the others are rebuilt where they can be.
+  void advance(const StepValues& now, ReferenceStep& reference, const PointLookup& lookup,
+               DType run) {
+    std::map<std::string, Tensor> captured, rebuilt;
+    for (const OpInfo& op : reference.ops()) {
+      if (!is_cache(op.point)) continue;
+      if (const auto value = now.find(op.point)) {
+        captured.insert_or_assign(op.point, Tensor::copy_of(*value));
+        continue;
+      }
+      Rounding rounding;
+      rounding.run = run;
+      rounding.captured = run;
+      if (Result<Replayed> made = reference.replay(op.point, lookup, rounding); made.ok()) {
+        rebuilt.insert_or_assign(op.point, std::move(made->value));
+      }
+    }
+    known_ = std::move(captured);
+    rebuilt_ = std::move(rebuilt);
+  }
+  void reorder(const std::vector<std::int64_t>& beam_idx, std::int64_t replicas,
+               const StepValues& now) {
+    for (auto* caches : {&known_, &rebuilt_}) {
+      for (auto& [name, cache] : *caches) cache = rows_of_beams(cache.view(), beam_idx, replicas);
+    }
+    for (const auto& [name, view] : now.all()) {
+      if (is_cache(name)) known_.insert_or_assign(name, Tensor::copy_of(view));
+    }
+  }
+  const std::map<std::string, Tensor>& known() const { return known_; }
+
+ private:
+  std::map<std::string, Tensor> known_;    // captured, or cut from a captured one
+  std::map<std::string, Tensor> rebuilt_;  // the reference's, in float64
+};
+
+void add_unmatched(const TraceStep& step, const StepValues& values, const std::vector<OpInfo>& ops,
+                   Report& report) {
+  for (const auto& [name, view] : values.all()) {
+    const bool known =
+        std::any_of(ops.begin(), ops.end(), [&](const OpInfo& op) { return op.point == name; });
+    if (known || name.starts_with("grad/")) continue;
+    PointRow row;
+    row.step = step.step;
+    row.rank = step.rank;
+    row.point = name;
+    row.shape = view.shape;
+    row.dtype = torch_name(view.dtype);
+    row.status = PointStatus::kUnmatched;
+    report.points.push_back(row);
+  }
+}
+
+}  // namespace
+
+Result<Report> examine(const Trace& trace, const Model& model, Reference& reference,
+                       const ExamineOptions& options) {
+  Report report;
+  if (trace.steps().empty()) return bad_input(trace.path().string(), "a trace without steps");
+  const ModelConfig& config = model.config;
+  const DType run = trace.run_dtype();
+  double cells = 0;
+  for (const TraceStep& step : trace.steps()) {
+    for (const auto& entry : step.tensors->entries()) {
+      cells += static_cast<double>(entry.view.count());
+    }
+  }
+  JudgeOptions how;
+  how.run = run;
+  // The truth is no more exact than a float64 candidate: both err.
+  if (run == DType::kF64) how.bound_factor = 2.0;
+  how.lambda = lambda_for(cells, options.false_alarm);
+  reference.reset();
+  PastCaches past_caches;
+  std::set<std::string> wrong;
+  std::int64_t done = 0;
+  const auto total = static_cast<std::int64_t>(trace.steps().size());
+  for (const TraceStep& step : trace.steps()) {
+    if (options.progress) options.progress(done++, total);
+    if (step.rank != 0 || step.op == StepOp::kGenerate) continue;
+    const StepValues values(step);
+    if (step.op == StepOp::kReorderCache) {
+      NoTap none;
+      PS_TRY_VOID(reference.reorder_cache(step.beam_idx, none));
+      for (const auto& [name, before] : past_caches.known()) {
+        const auto after = values.find(name);
+        if (!after) continue;
+        const Tensor expected = rows_of_beams(before.view(), step.beam_idx, config.replicas);
+        report.points.push_back(judge_exactly(step.step, name, *after, expected.view()));
+        if (report.points.back().status != PointStatus::kOk && !report.first_divergence) {
+          report.first_divergence = {step.step, step.rank, name, "rows of the beams"};
+        }
+      }
+      past_caches.reorder(step.beam_idx, config.replicas, values);
+      continue;
+    }
+    const std::int64_t past = reference.past();
+    PS_TRY(const StepInputs inputs, step_inputs(step, past));
+    PS_TRY(const std::unique_ptr<ReferenceStep> truth, reference.step(inputs));
+    const PointLookup lookup = [&](std::string_view name) -> std::optional<TensorView> {
+      if (name.starts_with("past:")) {
+        return past_caches.find(std::string(name.substr(5)), values, inputs.length);
+      }
+      return values.find(name);
+    };
+    StepJudge judge(config, *truth, inputs, step.step, past, how);
+    judge.inherit(wrong);
+    if (options.divergence) {
+      judge.on_divergence([&](const JudgedPoint& point) { options.divergence(step.step, point); });
+    }
+    for (const OpInfo& op : truth->ops()) PS_TRY_VOID(judge.judge(op, lookup));
+    past_caches.advance(values, *truth, lookup, run);
+    PS_TRY_VOID(truth->finish());
+    report.points.insert(report.points.end(), judge.rows().begin(), judge.rows().end());
+    add_unmatched(step, values, truth->ops(), report);
+    if (judge.first() && !report.first_divergence) report.first_divergence = judge.first();
+    wrong = judge.wrong();
+  }
+  std::stable_sort(report.points.begin(), report.points.end(),
+                   [](const PointRow& a, const PointRow& b) {
+                     if (a.step != b.step) return a.step < b.step;
+                     return point_before(a.point, b.point);
+                   });
+  if (report.first_divergence) {
+    report.verdict = Verdict::kDiverged;
+    const auto row =
+        std::find_if(report.points.begin(), report.points.end(), [&](const PointRow& r) {
+          return r.step == report.first_divergence->step &&
+                 r.point == report.first_divergence->point;
+        });
+    if (row != report.points.end()) {
+      report.findings.push_back(unnamed_finding(*report.first_divergence, *row));
+    }
+  }
+  char text[64];
+  std::snprintf(text, sizeof text, "%.3g", how.lambda);
+  report.environment.emplace_back("bound_lambda", text);
+  std::snprintf(text, sizeof text, "%.3g", options.false_alarm);
+  report.environment.emplace_back("false_alarm_chance", text);
+  report.environment.emplace_back("dtype", json_string(torch_name(run)));
+  report.environment.emplace_back("producer", json_string(trace.manifest().producer));
+  return report;
+}
+
+}  // namespace ps

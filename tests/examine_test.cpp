@@ -1,0 +1,125 @@
+// Traces of programs that are not ours: every golden trace is right op by op, whole or in parts,
+// and a value changed in one is found at its op.
+#include "diff/isolate/examine.h"
+
+#include <filesystem>
+
+#include <gtest/gtest.h>
+
+#include "core/float_bits.h"
+#include "core/safetensors.h"
+#include "core/trace.h"
+#include "tests/support/fixtures.h"
+#include "tests/support/run.h"
+#include "tests/support/temp_dir.h"
+
+namespace ps {
+namespace {
+
+namespace fs = std::filesystem;
+
+Report examine_trace(const fs::path& trace_path, const fs::path& model_dir) {
+  const Trace trace = value_or_die(Trace::open(trace_path));
+  const Model model = value_or_die(open_model(model_dir));
+  ReferenceOptions options;
+  options.dtype = DType::kF64;
+  options.weights_through = trace.run_dtype();
+  options.threads = 1;
+  const auto reference = value_or_die(open_reference(model, options));
+  return value_or_die(examine(trace, model, *reference, {}));
+}
+
+std::string trouble(const Report& report) {
+  if (!report.first_divergence) return "";
+  for (const PointRow& row : report.points) {
+    if (row.point == report.first_divergence->point && row.step == report.first_divergence->step) {
+      return row.point + " step " + std::to_string(row.step) + " " +
+             report.first_divergence->where + " ratio " + std::to_string(row.ratio) + " max " +
+             std::to_string(row.max_abs);
+    }
+  }
+  return "?";
+}
+
+TEST(Examine, EveryGoldenTraceIsRightOpByOp) {
+  for (const auto& entry : fs::directory_iterator(fixtures_dir() / "golden" / "parscale")) {
+    for (const char* which : {"expected", "expected-f64"}) {
+      const Report report = examine_trace(entry.path() / which, entry.path());
+      EXPECT_EQ(report.verdict, Verdict::kEquivalent)
+          << entry.path().filename() << "/" << which << ": " << trouble(report);
+      for (const PointRow& row : report.points) {
+        EXPECT_NE(row.status, PointStatus::kUnmatched) << entry.path().filename() << row.point;
+      }
+    }
+  }
+}
+
+// A copy of a trace with one tensor edited in one step.
+void copy_with(const fs::path& from, const fs::path& to, const std::string& file,
+               const std::string& name, const std::function<void(Tensor&)>& edit) {
+  fs::create_directories(to);
+  fs::copy(from, to, fs::copy_options::recursive);
+  const SafetensorsFile old = value_or_die(SafetensorsFile::open(to / file));
+  SafetensorsWriter writer = value_or_die(SafetensorsWriter::create(to / file));
+  for (const auto& entry : old.entries()) {
+    Tensor value = Tensor::copy_of(entry.view);
+    if (entry.name == name) edit(value);
+    ok_or_die(writer.add(entry.name, value.view()));
+  }
+  ok_or_die(writer.close());
+}
+
+TEST(Examine, AChangedValueIsFoundAtItsOpAndItsPlace) {
+  const fs::path source = fixtures_dir() / "golden" / "parscale" / "ps_n2_t3_bf16_eager";
+  const struct {
+    const char* point;
+    std::size_t cell;
+  } cases[] = {{"model.layers.0.self_attn.q_proj", 250},
+               {"model.layers.0.self_attn:q_rope", 100},
+               {"model.layers.1.self_attn:probs", 100},
+               {"model.layers.1.mlp.up_proj", 300},
+               {"model.layers.0.input_layernorm", 280},
+               {"model:aggregated", 120},
+               {"lm_head", 400},
+               {"model.layers.1:attn_residual", 0}};
+  for (const auto& c : cases) {
+    const TempDir dir;
+    bool there = false;
+    copy_with(source / "expected", dir.path() / "t", "step-00000.rank-00000.safetensors", c.point,
+              [&](Tensor& t) {
+                there = true;
+                const double old = value_at(t.view(), static_cast<std::int64_t>(c.cell));
+                t.as<std::uint16_t>()[c.cell] = float_to_bf16(static_cast<float>(old + 1.0));
+              });
+    if (!there) continue;  // not every trace has every point
+    const Report report = examine_trace(dir.path() / "t", source);
+    ASSERT_EQ(report.verdict, Verdict::kDiverged) << c.point;
+    EXPECT_EQ(report.first_divergence->point, c.point) << trouble(report);
+    EXPECT_FALSE(report.first_divergence->where.empty());
+  }
+}
+
+TEST(Examine, AStaleCacheIsFoundInTheDecodeStep) {
+  const fs::path source = fixtures_dir() / "golden" / "parscale" / "ps_n2_t3_bf16_eager";
+  const TempDir dir;
+  copy_with(source / "expected", dir.path() / "t", "step-00001.rank-00000.safetensors",
+            "model.layers.1.self_attn:k_cache", [](Tensor& t) {
+              // Slot 4 of the past, a prefix of 3 and one token in, is another one's.
+              auto cells = t.as<std::uint16_t>();
+              for (std::size_t d = 0; d < 8; ++d) cells[4 * 8 + d] = cells[5 * 8 + d];
+            });
+  const Report report = examine_trace(dir.path() / "t", source);
+  ASSERT_EQ(report.verdict, Verdict::kDiverged);
+  EXPECT_EQ(report.first_divergence->step, 1);
+  EXPECT_EQ(report.first_divergence->point, "model.layers.1.self_attn:k_cache");
+}
+
+TEST(Examine, ATraceOfAnotherModelIsAnErrorOrADivergenceNeverSilent) {
+  const fs::path golden = fixtures_dir() / "golden" / "parscale";
+  const Report report =
+      examine_trace(golden / "ps_n2_t3_eager" / "expected", golden / "ps_n2_t3_decode8");
+  EXPECT_EQ(report.verdict, Verdict::kDiverged);
+}
+
+}  // namespace
+}  // namespace ps
