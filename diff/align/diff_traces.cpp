@@ -211,8 +211,9 @@ class Differ {
   void collect() {
     bool missing = false;
     std::map<std::string, std::vector<const Pair*>> aligned;
+    std::vector<const Pair*> extra, unknown_nan;
     for (std::size_t i = 0; i < steps_.size(); ++i) {
-      std::vector<const Pair*> lost, extra, unknown_nan;
+      std::vector<const Pair*> lost;
       for (std::size_t k = 0; k < judged_[i].size(); ++k) {
         const Judged& j = judged_[i][k];
         const Pair& pair = steps_[i].pairs[k];
@@ -226,10 +227,10 @@ class Differ {
       missing = missing || !lost.empty();
       list(lost, "missing-point", options_.allow_missing ? Severity::kWarning : Severity::kError,
            " of the expected trace that the candidate lacks: ");
-      list(extra, "unmatched-name", Severity::kInfo, " that only one trace has: ");
-      list(unknown_nan, "nan-on-both-sides", Severity::kWarning,
-           " with NaN at the same places on both sides, where nothing was compared: ");
     }
+    list(extra, "unmatched-name", Severity::kInfo, " that only one trace has: ");
+    list(unknown_nan, "nan-on-both-sides", Severity::kWarning,
+         " with NaN at the same places on both sides, where nothing was compared: ");
     for (const auto& [what, pairs] : aligned) {
       list(pairs, "aligned", Severity::kInfo, " aligned, " + what + ": ");
     }

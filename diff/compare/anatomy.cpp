@@ -38,11 +38,8 @@ class Cells {
   }
   bool same(std::int64_t i, std::int64_t j) const {
     const double x = value_at(a_, i), y = value_at(b_, j);
-    if (std::isfinite(x) && std::isfinite(y)) {
-      const bool masks = is_lowest(x, a_.dtype) && is_lowest(y, b_.dtype);
-      return masks || std::fabs(x - y) <= limit(j);
-    }
-    return x == y || (std::isnan(x) && std::isnan(y));
+    const CellPair pair = pair_of(x, a_.dtype, y, b_.dtype);
+    return pair == CellPair::kNumbers ? std::fabs(x - y) <= limit(j) : pair == CellPair::kAlike;
   }
 
  private:

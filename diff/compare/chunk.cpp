@@ -16,6 +16,26 @@ constexpr double kLowestF16 = -65504.0;
 constexpr double kLowestBF16 = -0x1.fep127;
 constexpr double kLowestF32 = -0x1.fffffep127;
 
+// The lowest value of the tensor's own type; of a wider one, also those of the shorter types: a
+// mask of bfloat16 stays what it is when the trace is stored as float32.
+bool is_lowest(double x, DType dtype) {
+  switch (dtype) {
+    case DType::kF8E4M3:
+      return x == -448.0;
+    case DType::kF8E5M2:
+      return x == -57344.0;
+    case DType::kF64:
+      if (x == std::numeric_limits<double>::lowest()) return true;
+      [[fallthrough]];
+    case DType::kF32:
+    case DType::kBF16:
+    case DType::kF16:
+      return x == kLowestF16 || x == kLowestBF16 || x == kLowestF32;
+    default:
+      return false;
+  }
+}
+
 double highest_of_lowest(DType dtype) {
   if (dtype == DType::kF8E4M3) return -448.0;
   if (dtype == DType::kF8E5M2) return -57344.0;
@@ -77,24 +97,13 @@ void add(const ClassCounts& from, ClassCounts& to) {
 
 }  // namespace
 
-// The lowest value of the tensor's own type; of a wider one, also those of the shorter types: a
-// mask of bfloat16 stays what it is when the trace is stored as float32.
-bool is_lowest(double x, DType dtype) {
-  switch (dtype) {
-    case DType::kF8E4M3:
-      return x == -448.0;
-    case DType::kF8E5M2:
-      return x == -57344.0;
-    case DType::kF64:
-      if (x == std::numeric_limits<double>::lowest()) return true;
-      [[fallthrough]];
-    case DType::kF32:
-    case DType::kBF16:
-    case DType::kF16:
-      return x == kLowestF16 || x == kLowestBF16 || x == kLowestF32;
-    default:
-      return false;
-  }
+CellPair pair_of(double a, DType a_type, double b, DType b_type) {
+  const CellClass mine = class_of(a, a_type), theirs = class_of(b, b_type);
+  if (mine == CellClass::kNumber && theirs == CellClass::kNumber) return CellPair::kNumbers;
+  if (mine == theirs) return CellPair::kAlike;
+  // A number that happens to lie near the lowest is compared as a number.
+  const bool finite = std::isfinite(a) && std::isfinite(b);
+  return finite && a < b / 2 && b < a / 2 ? CellPair::kNumbers : CellPair::kMismatch;
 }
 
 bool fits_float(DType dtype) { return size_of(dtype) <= 2 || dtype == DType::kF32; }
@@ -238,21 +247,17 @@ std::int64_t ChunkReader<T>::drop_ignored(std::int64_t begin, std::int64_t n) {
 template <class T>
 void ChunkReader<T>::drop_classes(std::int64_t begin, std::int64_t n, ChunkCounts& counts) {
   for (std::int64_t i = 0; i < n; ++i) {
-    const CellClass a = class_of(static_cast<double>(a_cells_[i]), a_.dtype);
-    const CellClass b = class_of(static_cast<double>(b_cells_[i]), b_.dtype);
-    if (a == CellClass::kNumber && b == CellClass::kNumber) continue;
-    count(a, counts.a);
-    count(b, counts.b);
-    // A number that happens to be near the lowest is compared as a number.
-    const auto finite = [](CellClass c) {
-      return c == CellClass::kNumber || c == CellClass::kLowest;
-    };
-    if (a != b && finite(a) && finite(b)) continue;
+    const auto x = static_cast<double>(a_cells_[i]), y = static_cast<double>(b_cells_[i]);
+    const CellClass mine = class_of(x, a_.dtype);
+    count(mine, counts.a);
+    count(class_of(y, b_.dtype), counts.b);
+    const CellPair pair = pair_of(x, a_.dtype, y, b_.dtype);
+    if (pair == CellPair::kNumbers) continue;
     ++counts.classed;
-    if (a != b) {
+    if (pair == CellPair::kMismatch) {
       ++counts.class_mismatches;
       if (counts.first_class_mismatch < 0) counts.first_class_mismatch = begin + i;
-    } else if (a == CellClass::kNan) {
+    } else if (mine == CellClass::kNan) {
       ++counts.nan_on_both;
     }
     a_cells_[i] = 0;

@@ -22,8 +22,12 @@ struct ChunkCounts {
 // T is float where both types lie in it exactly, else double.
 bool fits_float(DType dtype);
 
-// The most negative value that a mask of this type may hold for -infinity.
-bool is_lowest(double x, DType dtype);
+enum class CellPair : std::uint8_t {
+  kNumbers,   // a distance says how far they are apart
+  kAlike,     // both NaN, both the same infinity, both the lowest value
+  kMismatch,  // of two classes, or a class and a number
+};
+CellPair pair_of(double a, DType a_type, double b, DType b_type);
 
 template <class T>
 class ChunkReader {

@@ -205,12 +205,10 @@ std::int64_t Comparison::first_wrong() const {
 double cell_ratio(const TensorView& candidate, const TensorView& expected, const BoundSpec& bound,
                   const Comparison& compared, std::int64_t i) {
   const double x = value_at(candidate, i), y = value_at(expected, i);
-  if (!std::isfinite(x) || !std::isfinite(y)) {
-    const bool alike = x == y || (std::isnan(x) && std::isnan(y));
-    return alike ? 0 : std::nan("");
-  }
+  const CellPair pair = pair_of(x, candidate.dtype, y, expected.dtype);
+  if (pair != CellPair::kNumbers) return pair == CellPair::kAlike ? 0 : std::nan("");
   const double error = std::fabs(x - y);
-  if (error == 0 || (is_lowest(x, candidate.dtype) && is_lowest(y, expected.dtype))) return 0;
+  if (error == 0) return 0;
   switch (bound.kind) {
     case BoundSpec::Kind::kFormula:
       return error / (bound.atol + bound.rtol * std::fabs(y));

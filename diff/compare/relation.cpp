@@ -45,19 +45,18 @@ class Relations {
     if (std::string text = linear(); !text.empty()) return text;
     for (std::size_t axis = 0; axis < axes_.size(); ++axis) {
       if (axes_[axis].size < 2) continue;
-      if (std::string text = moved(axis); !text.empty()) return text;
       if (std::string text = permuted(axis); !text.empty()) return text;
+      if (std::string text = moved(axis); !text.empty()) return text;
     }
     return "";
   }
 
  private:
-  // a = slope b + intercept leaves next to nothing: within a thousandth of what was wrong.
+  // a = slope b + intercept leaves next to nothing: a hundredth of what was wrong.
   std::string linear() const {
     const Regression& r = c_.regression;
     if (!r.defined || c_.class_mismatches > 0 || c_.compared < 3) return constant();
     double left = 0, all = 0;
-    double most_with = 0;
     for (std::int64_t i = 0; i < b_.count(); ++i) {
       if (ignored_(i)) continue;
       const double x = value_at(a_, i), y = value_at(b_, i);
@@ -65,7 +64,6 @@ class Relations {
       const double rest = x - (r.slope * y + r.intercept);
       left += rest * rest;
       all += (x - y) * (x - y);
-      most_with = std::max(most_with, std::fabs(r.slope * y));
     }
     if (!(left <= 1e-4 * all)) return "";
     const double step = std::sqrt(all / static_cast<double>(c_.compared));

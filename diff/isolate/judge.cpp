@@ -73,9 +73,20 @@ std::optional<Tensor> broadcast_to(const TensorView& value, const Shape& shape) 
 
 namespace {
 
-// NaN bounds stand where the exact value is no number: classes decide there.
-void clean_bounds(Tensor& bound, double factor) {
-  for (double& b : bound.as<double>()) b = std::isnan(b) ? 0.0 : b * factor;
+// NaN bounds stand where the exact value is no number: classes decide there. Where nothing may be
+// rounded, a thousandth of a last place (half a truth value) stands for zero, so that ratios stay
+// numbers that can be written, sorted and compared.
+void clean_bounds(Replayed& exact, DType captured, double factor) {
+  const bool floating = is_floating(captured);
+  const double least = floating ? 1e-3 * unit_roundoff(captured) : 0.0;
+  const TensorView value = exact.value.view();
+  std::int64_t i = 0;
+  for (double& b : exact.bound.as<double>()) {
+    const double zero = floating ? least * std::fabs(value_at(value, i)) + 1e-30 : 0.5;
+    ++i;
+    b = std::isnan(b) ? zero : std::max(b * factor, zero);
+    if (std::isnan(b)) b = 0.0;
+  }
 }
 
 }  // namespace
@@ -143,7 +154,7 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
 
   const std::optional<Tensor> ignored = ignore_.mask_for(op.point, value.shape);
   const TensorView ignored_view = ignored ? ignored->view() : TensorView();
-  clean_bounds(exact.bound, options_.bound_factor);
+  clean_bounds(exact, captured->dtype, options_.bound_factor);
   CompareOptions how;
   how.bound = BoundSpec::per_cell(exact.bound.view());
   how.ignore = ignored ? &ignored_view : nullptr;

@@ -155,6 +155,15 @@ class Writer {
 
   void points() {
     if (report_.points.empty()) return;
+    const bool clean = std::all_of(report_.points.begin(), report_.points.end(), [](auto& row) {
+      return row.status == PointStatus::kOk || row.status == PointStatus::kIgnored;
+    });
+    if (clean) {  // nothing to look for, so nothing to look at
+      const PointRow* row = worst_points(report_, 1).front();
+      paragraph("", points_summary(report_) + "; the worst has " + ratio_text(row->ratio) +
+                        " of the error that rounding explains: " + row->point);
+      return;
+    }
     const Strip strip = strip_of(report_);
     if (!strip.empty()) {
       out_ += "\n" + strip_title() + "\n" + strip_text(strip, style_);

@@ -1,6 +1,5 @@
 // What compare() costs over reading the same bytes: two tensors of 1 GiB each in mapped files, a
-// fused read of both (one sum over all words), and the comparison. PARSCOPE_BENCH_MIB sets the
-// size.
+// fused read of both (one sum over all words), and the comparison. PARSCOPE_BENCH_MIB sets the size.
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -9,8 +8,9 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <unistd.h>
 #include <vector>
+
+#include <unistd.h>
 
 #include <benchmark/benchmark.h>
 

@@ -1,0 +1,124 @@
+// parscope diff CANDIDATE EXPECTED
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+
+#include "diff/align/diff_traces.h"
+#include "diff/cli/command.h"
+#include "diff/report/baseline.h"
+#include "diff/report/write.h"
+
+namespace ps::cli {
+
+namespace {
+
+constexpr Option kOptions[] = {
+    {"--tolerance", "ATOL,RTOL", "allow ATOL + RTOL * |expected| a cell, instead of the default"},
+    {"--allow-missing", "", "points that the candidate lacks are a warning"},
+    {"--threads", "N", "threads; default 0: one a core"},
+    {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
+    {"--github", "", "GitHub annotations and a step summary"},
+    {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
+    kJson,
+    kQuiet};
+
+// A trace's folder, whoever names its trace.json; else the path itself.
+std::filesystem::path trace_path(const std::string& word) {
+  const std::filesystem::path path = word;
+  if (path.filename() != "trace.json") return path;
+  return path.has_parent_path() ? path.parent_path() : ".";
+}
+
+Result<double> tolerance_number(const std::string& text, const std::string& all) {
+  char* end = nullptr;
+  const double x = std::strtod(text.c_str(), &end);
+  const bool good = !text.empty() && *end == '\0' && std::isfinite(x) && x >= 0;
+  if (good && text.find_first_of("xXpP \t") == std::string::npos) return x;
+  return bad_input("--tolerance", "wrong number", "ATOL,RTOL, such as 1e-5,1.3e-6",
+                   "'" + all + "'");
+}
+
+Result<std::pair<double, double>> tolerance(const std::string& text) {
+  const std::size_t comma = text.find(',');
+  if (comma == std::string::npos) {
+    return bad_input("--tolerance", "needs both numbers", "ATOL,RTOL, such as 1e-5,1.3e-6",
+                     "'" + text + "'");
+  }
+  PS_TRY(const double atol, tolerance_number(text.substr(0, comma), text));
+  PS_TRY(const double rtol, tolerance_number(text.substr(comma + 1), text));
+  return std::pair{atol, rtol};
+}
+
+Result<int> run(const Arguments& arguments) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<std::string>& words = arguments.positionals();
+  if (words.size() != 2) {
+    return wrong_usage(diff_command(), words.size() < 2 ? "needs CANDIDATE and EXPECTED"
+                                                        : "too many arguments: " + words[2]);
+  }
+  DiffOptions options;
+  if (arguments.has("--tolerance")) {
+    PS_TRY(options.tolerance, tolerance(arguments.get("--tolerance")));
+  }
+  options.allow_missing = arguments.has("--allow-missing");
+  PS_TRY(const std::int64_t threads, arguments.integer("--threads", 0, 0, 1024));
+  options.threads = static_cast<int>(threads);
+  ReportOptions files;
+  files.github = arguments.has("--github");
+  files.artifact = words[0];
+  if (arguments.has("--json")) files.annotations = stderr;
+  if (arguments.has("--report")) {
+    files.dir = arguments.get("--report");
+    PS_TRY_VOID(prepare_report_dir(files.dir));
+  }
+  options.divergence = [&](const PointRow& row, const std::function<double(std::int64_t)>& ratio) {
+    if (files.dir.empty()) return;
+    ErrorGridBuilder builder(row.shape);
+    for (std::int64_t i = 0; i < count_of(row.shape); ++i) builder.add(i, ratio(i));
+    files.pictures.push_back({row.step, row.rank, row.point, row.shape, builder.grid()});
+  };
+  PS_TRY(const Trace candidate, Trace::open(trace_path(words[0])));
+  PS_TRY(const Trace expected, Trace::open(trace_path(words[1])));
+  Report report = diff_traces(candidate, expected, options);
+  report.environment.emplace_back("version", json_string(PS_VERSION));
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  report.timing.emplace_back("total_s", std::to_string(taken.count()));
+  if (arguments.has("--baseline")) {
+    PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
+  }
+  const std::string subject = words[0] + " against " + words[1];
+  if (!files.dir.empty() || files.github) PS_TRY_VOID(write_reports(report, subject, files));
+  const bool quiet = arguments.has("--quiet");
+  if (arguments.has("--json")) {
+    print(report_json(report));
+  } else if (!quiet || exit_code(report) != 0) {
+    TextStyle style;
+    style.color = stdout_has_color();
+    style.quiet = quiet;
+    print(report_text(report, subject, style));
+  }
+  return exit_code(report);
+}
+
+}  // namespace
+
+const Command& diff_command() {
+  static const Command command{
+      "diff",
+      "compares two traces, or two .safetensors files, point by point",
+      "diff CANDIDATE EXPECTED [options]",
+      "Without --tolerance a point is ok when its relative L2 error is at most c u sqrt(layers + "
+      "1)\nand every cell is within 8 times that of max(|expected|, rms): c = 32 in float32 and "
+      "float64, 3\nin 16-bit types, u the unit round-off of the coarser type.\n"
+      "A point that EXPECTED has and CANDIDATE lacks is an error. Padding, and rows that see no "
+      "key,\nare not compared. Runs that cannot be compared (other tokens, another phase, a stale "
+      "or\nall-zero capture) are refused with the reason: exit code 2.\n\n"
+      "  parscope diff candidate/ expected/\n"
+      "  parscope diff candidate.safetensors expected.safetensors --tolerance 1e-5,1.3e-6",
+      kOptions,
+      run};
+  return command;
+}
+
+}  // namespace ps::cli
