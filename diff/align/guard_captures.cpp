@@ -193,9 +193,11 @@ class StepGuard {
       const bool with = j.pair->point == bare;
       if (!with && j.pair->point != sum) continue;
       const std::string& other = with ? sum : bare;
-      const auto found = by_name_.find(other);
-      if (found == by_name_.end() || found->second->pair->expected == nullptr) continue;
-      const TensorView& truth = *found->second->pair->expected;
+      const TensorView* captured = expected_of(other);
+      Tensor added;
+      if (captured == nullptr && with) added = with_layer_input(bare, ref->layer);
+      if (captured == nullptr && added.shape().empty()) continue;
+      const TensorView truth = captured != nullptr ? *captured : added.view();
       if (truth.shape != j.pair->candidate->shape || !agree_(*j.pair->candidate, truth)) continue;
       // A residual that was never added would be missed by all that follows.
       if (!proven_right_later(j) && !next_layer_alike(ref->layer, with, bare, sum)) continue;
@@ -204,6 +206,29 @@ class StepGuard {
           with ? "the candidate's capture has the residual in it, the expected one has not"
                : "the candidate's capture lacks the residual that the expected one has"));
     }
+  }
+
+  const TensorView* expected_of(const std::string& point) const {
+    const auto found = by_name_.find(point);
+    return found == by_name_.end() ? nullptr : found->second->pair->expected;
+  }
+
+  // The attention's output and what came into the layer; empty where they are not captured, or
+  // where cross-replica attention stands between.
+  Tensor with_layer_input(const std::string& bare, std::int64_t layer) const {
+    const std::string prefix = "model.layers.";
+    if (!bare.ends_with("self_attn.o_proj")) return {};
+    if (by_name_.contains(prefix + std::to_string(layer) + ".cross_replica_attn.o_proj")) return {};
+    const TensorView* input = layer > 0 ? expected_of(prefix + std::to_string(layer - 1))
+                                        : expected_of("model:replicated");
+    if (input == nullptr && layer == 0) input = expected_of("model.embed_tokens");
+    const TensorView* output = expected_of(bare);
+    if (input == nullptr || output == nullptr || input->shape != output->shape) return {};
+    Tensor sum(DType::kF64, output->shape);
+    for (std::int64_t i = 0; i < output->count(); ++i) {
+      sum.as<double>()[static_cast<std::size_t>(i)] = value_at(*input, i) + value_at(*output, i);
+    }
+    return sum;
   }
 
   // Layer after layer is captured the same way.
