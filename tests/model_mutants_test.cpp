@@ -177,7 +177,7 @@ TEST(Mutants, AreAllCaughtByATestOnTheCpu) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_UNDEFINED__)
   GTEST_SKIP() << "the library of this build needs its sanitizer";
 #endif
-  if (!fs::exists(std::string(PS_BINARY_DIR) + "/libps_model.a"))
+  if (!fs::exists(fs::path(PS_BINARY_DIR) / "libps_model.a"))
     GTEST_SKIP() << "no libps_model.a in " << PS_BINARY_DIR;
   if (run(compiler() + " --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "no compiler at hand";
   const auto text = read_text(fs::path(PS_SOURCE_DIR) / "tests/mutants/mutants.txt");

@@ -12,20 +12,16 @@ namespace ps {
 
 namespace {
 
-// Asks for a block's pages in one call instead of one fault after another.
-void page_in(const TensorView& view, std::int64_t begin, std::int64_t n) {
-#ifdef MADV_POPULATE_READ
-  static const auto kPage = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto first =
-      reinterpret_cast<std::uintptr_t>(view.bytes.data() + begin * size_of(view.dtype)) / kPage *
-      kPage;
-  const auto end =
-      reinterpret_cast<std::uintptr_t>(view.bytes.data() + (begin + n) * size_of(view.dtype));
-  // A kernel that cannot says so, and the pages come as they are touched.
-  if (end > first) (void)madvise(reinterpret_cast<void*>(first), end - first, MADV_POPULATE_READ);
-#else
-  (void)view, (void)begin, (void)n;
-#endif
+// Reads a byte of every page of these cells, so that their addresses are found at once and not one
+// by one: the first use of a page waits for that longer than for its data, and nothing is fetched
+// ahead from a page whose address is not known.
+void touch_pages(const TensorView& view, std::int64_t begin, std::int64_t end) {
+  constexpr std::size_t kPage = 4096;
+  const auto size = static_cast<std::size_t>(size_of(view.dtype));
+  const std::size_t last = std::min(static_cast<std::size_t>(end) * size, view.bytes.size());
+  for (std::size_t at = static_cast<std::size_t>(begin) * size; at < last; at += kPage) {
+    (void)*static_cast<const volatile std::byte*>(view.bytes.data() + at);
+  }
 }
 
 template <class T>
@@ -96,22 +92,29 @@ double limit_at(const typename ChunkReader<T>::Chunk& chunk, const ChunkBound& b
   return bound.atol + bound.rtol * (size > bound.floor ? size : bound.floor);
 }
 
-// Calls visit(chunk, begin, n, bound) for every chunk of a block.
-template <class T, class Visit>
-void for_each_chunk(const BlockInputs& in, std::int64_t block, double floor, ChunkCounts& counts,
-                    const Visit& visit) {
-  const auto reader = std::make_unique<ChunkReader<T>>(in.a, in.b, in.options.ignore, in.kernels);
-  alignas(64) double bounds[kChunk];
-  const auto [block_begin, block_end] = span_of(in, block);
-  for (std::int64_t begin = block_begin; begin < block_end; begin += kChunk) {
-    const std::int64_t n = std::min(kChunk, block_end - begin);
-    const typename ChunkReader<T>::Chunk chunk = reader->read(begin, n, counts);
-    ChunkBound bound{in.atol, in.rtol, floor, nullptr};
-    if (in.options.bound.kind == BoundSpec::Kind::kCells && !chunk.equal) {
-      bound.cells = cell_bounds(in.options.bound.cells, begin, n, bounds);
-    }
-    visit(chunk, begin, n, bound);
+ChunkBound bound_at(const BlockInputs& in, double floor, std::int64_t begin, std::int64_t n,
+                    double* buffer) {
+  ChunkBound bound{in.atol, in.rtol, floor, nullptr};
+  if (in.options.bound.kind == BoundSpec::Kind::kCells) {
+    bound.cells = cell_bounds(in.options.bound.cells, begin, n, buffer);
   }
+  return bound;
+}
+
+template <class T>
+const Loops<T>& loops_of(const Kernels& kernels) {
+  if constexpr (std::is_same_v<T, float>) {
+    return kernels.f32;
+  } else {
+    return kernels.f64;
+  }
+}
+
+// e <= ulp_scale(m) * min(|a|, |b|): at most m ulps apart, whatever the rounding to the type. Both
+// have one sign then, as the scale is below 1.
+double ulp_scale(DType type, std::int64_t ulps) {
+  const double scale = static_cast<double>(ulps - 1) * unit_roundoff(type);
+  return std::clamp(scale, 0.0, 0.9);
 }
 
 template <class T>
@@ -129,62 +132,95 @@ void note_worst(const typename ChunkReader<T>::Chunk& chunk, const ChunkBound& b
 
 }  // namespace
 
+BlockHints::Values BlockHints::values() {
+  const std::lock_guard lock(mutex_);
+  // A little less than the largest so far, so that each that might be the largest is found.
+  constexpr double kLess = 0.98;
+  return {numbers_ > 0 ? std::sqrt(squares_ / numbers_) : floor_, kLess * ratio_, kLess * max_abs_,
+          max_ulp_};
+}
+
+void BlockHints::add(const BlockResult& block, std::int64_t numbers) {
+  const std::lock_guard lock(mutex_);
+  squares_ += block.bb;
+  numbers_ += static_cast<double>(numbers);
+  ratio_ = std::max(ratio_, block.cell_ratio);
+  max_abs_ = std::max(max_abs_, block.max_abs);
+  max_ulp_ = std::max(max_ulp_, block.max_ulp);
+}
+
 template <class T>
-BlockResult gather_block(const BlockInputs& in, std::int64_t block, double floor) {
-  const auto [block_begin, block_end] = span_of(in, block);
-  if (in.options.page_in) {
-    page_in(in.a, block_begin, block_end - block_begin);
-    page_in(in.b, block_begin, block_end - block_begin);
-  }
+BlockResult gather_block(const BlockInputs& in, std::int64_t block, BlockHints& hints) {
+  using Chunk = typename ChunkReader<T>::Chunk;
   BlockResult out;
-  const std::int64_t size_a = size_of(in.a.dtype), size_b = size_of(in.b.dtype);
+  const BlockHints::Values known = hints.values();
+  out.floor = known.floor;
+  out.passed_over = std::isfinite(known.ratio) ? known.ratio : 0;
+  out.max_ulp = known.max_ulp;
+  const Loops<T>& loops = loops_of<T>(in.kernels);
+  const auto reader = std::make_unique<ChunkReader<T>>(in.a, in.b, in.options.ignore, in.kernels);
+  alignas(64) double bounds[kChunk];
   Tally tally;
-  tally.cell_bytes_a = size_a;
-  tally.cell_bytes_b = size_b;
-  double largest = 0;  // as the loops round it
-  const Loops<T>& loops = [&]() -> const Loops<T>& {
-    if constexpr (std::is_same_v<T, float>) {
-      return in.kernels.f32;
-    } else {
-      return in.kernels.f64;
+  ChunkRules rules;
+  rules.a = reader->limits_a();
+  rules.b = reader->limits_b();
+  rules.cell_bytes_a = size_of(in.a.dtype);
+  rules.cell_bytes_b = size_of(in.b.dtype);
+  double largest = std::isfinite(known.max_abs) ? known.max_abs : 0;  // as the loops round it
+  constexpr std::int64_t kWindow = 16 * kChunk;
+  const auto [block_begin, block_end] = span_of(in, block);
+  for (std::int64_t begin = block_begin; begin < block_end; begin += kChunk) {
+    const std::int64_t n = std::min(kChunk, block_end - begin);
+    if ((begin - block_begin) % kWindow == 0) {
+      touch_pages(in.a, begin + kWindow, std::min(begin + 2 * kWindow, block_end));
+      touch_pages(in.b, begin + kWindow, std::min(begin + 2 * kWindow, block_end));
     }
-  }();
-  for_each_chunk<T>(
-      in, block, floor, out.counts,
-      [&](const auto& chunk, std::int64_t begin, std::int64_t n, const ChunkBound& bound) {
-        if (chunk.equal) {
-          loops.tally_equal(chunk.b, chunk.padded, tally);
-          return;
-        }
-        ChunkFacts facts;
-        loops.tally(chunk.a, chunk.b, chunk.padded, bound, out.cell_ratio, tally, facts);
-        if (facts.max_abs == 0) return;
-        if (facts.max_abs > largest) {
-          largest = facts.max_abs;
-          for (std::int64_t i = 0; i < n; ++i) {
-            const double error = error_at<T>(chunk, i);
-            if (!(error > out.max_abs)) continue;
-            out.max_abs = error;
-            out.max_abs_at = begin + i;
-          }
-        }
-        if (facts.beats) {
-          OverFacts overs;
-          loops.over(chunk.a, chunk.b, chunk.padded, bound, overs);
-          note_worst<T>(chunk, bound, overs.worst_ratio, begin, n, out.cell_ratio, out.worst_at);
-        }
-        out.max_ulp = std::max(out.max_ulp,
-                               max_ulp<T>(in.kernels, in.ulp_type, chunk.a, chunk.b, chunk.padded));
-      });
+    Chunk chunk = reader->read(begin, n, out.counts);
+    ChunkFacts facts;
+    if (chunk.equal) {
+      loops.tally_equal(chunk.b, chunk.padded, rules, tally, facts);
+    } else {
+      rules.bound = bound_at(in, known.floor, begin, n, bounds);
+      rules.best = std::max(out.cell_ratio, out.passed_over);
+      rules.ahead_a = in.a.bytes.data() + (begin + kChunk) * rules.cell_bytes_a;
+      rules.ahead_b = in.b.bytes.data() + (begin + kChunk) * rules.cell_bytes_b;
+      rules.ulp_scale = ulp_scale(in.ulp_type, out.max_ulp);
+      loops.tally(chunk.a, chunk.b, chunk.padded, rules, tally, facts);
+    }
+    if (facts.special) {
+      reader->drop_classes(chunk, begin, n, out.counts);
+      ChunkRules rest = rules;
+      rest.numbers = true;
+      loops.tally(chunk.a, chunk.b, chunk.padded, rest, tally, facts);
+    }
+    if (facts.subnormal) reader->count_subnormals(chunk, n, out.counts);
+    if (facts.max_abs == 0) continue;
+    if (facts.max_abs > largest) {
+      largest = facts.max_abs;
+      for (std::int64_t i = 0; i < n; ++i) {
+        const double error = error_at<T>(chunk, i);
+        if (!(error > out.max_abs)) continue;
+        out.max_abs = error;
+        out.max_abs_at = begin + i;
+      }
+    }
+    if (facts.beats) {
+      OverFacts overs;
+      loops.over(chunk.a, chunk.b, chunk.padded, rules.bound, overs);
+      note_worst<T>(chunk, rules.bound, overs.worst_ratio, begin, n, out.cell_ratio, out.worst_at);
+    }
+    if (facts.more_ulps) {
+      out.max_ulp = std::max(out.max_ulp,
+                             max_ulp<T>(in.kernels, in.ulp_type, chunk.a, chunk.b, chunk.padded));
+    }
+  }
   tally.empty_buckets();
   out.aa = sum_of(tally.aa);
   out.bb = sum_of(tally.bb);
-  out.ab = sum_of(tally.ab);
   out.dd = sum_of(tally.dd);
-  out.a = sum_of(tally.a);
-  out.b = sum_of(tally.b);
   for (int k = 2; k < kHistogramBuckets; ++k) out.at_least[k] = tally.histogram[k];
   out.at_least[1] = tally.unequal;
+  hints.add(out, block_end - block_begin - out.counts.ignored - out.counts.classed);
   return out;
 }
 
@@ -192,27 +228,43 @@ template <class T>
 BlockOvers judge_block(const BlockInputs& in, std::int64_t block, double floor) {
   BlockOvers out;
   ChunkCounts counts;
-  const auto visit = [&](const auto& chunk, std::int64_t begin, std::int64_t n,
-                         const ChunkBound& bound) {
-    if (chunk.equal) return;
+  const auto reader = std::make_unique<ChunkReader<T>>(in.a, in.b, in.options.ignore, in.kernels);
+  alignas(64) double bounds[kChunk];
+  const auto [block_begin, block_end] = span_of(in, block);
+  for (std::int64_t begin = block_begin; begin < block_end; begin += kChunk) {
+    const std::int64_t n = std::min(kChunk, block_end - begin);
+    const typename ChunkReader<T>::Chunk chunk = reader->read_numbers(begin, n, counts);
+    if (chunk.equal) continue;
+    const ChunkBound bound = bound_at(in, floor, begin, n, bounds);
     OverFacts facts;
-    if constexpr (std::is_same_v<T, float>) {
-      in.kernels.f32.over(chunk.a, chunk.b, chunk.padded, bound, facts);
-    } else {
-      in.kernels.f64.over(chunk.a, chunk.b, chunk.padded, bound, facts);
-    }
+    loops_of<T>(in.kernels).over(chunk.a, chunk.b, chunk.padded, bound, facts);
     out.over += facts.over;
     for (std::int64_t i = 0; facts.over > 0 && out.first_over < 0 && i < n; ++i) {
       if (error_at<T>(chunk, i) > limit_at<T>(chunk, bound, i)) out.first_over = begin + i;
     }
     note_worst<T>(chunk, bound, facts.worst_ratio, begin, n, out.cell_ratio, out.worst_at);
-  };
-  for_each_chunk<T>(in, block, floor, counts, visit);
+  }
   return out;
 }
 
-template BlockResult gather_block<float>(const BlockInputs&, std::int64_t, double);
-template BlockResult gather_block<double>(const BlockInputs&, std::int64_t, double);
+template <class T>
+BlockMoments moments_of_block(const BlockInputs& in, std::int64_t block) {
+  ChunkCounts counts;
+  const auto reader = std::make_unique<ChunkReader<T>>(in.a, in.b, in.options.ignore, in.kernels);
+  Moments sums;
+  const auto [block_begin, block_end] = span_of(in, block);
+  for (std::int64_t begin = block_begin; begin < block_end; begin += kChunk) {
+    const std::int64_t n = std::min(kChunk, block_end - begin);
+    const typename ChunkReader<T>::Chunk chunk = reader->read_numbers(begin, n, counts);
+    loops_of<T>(in.kernels).moments(chunk.a, chunk.b, chunk.padded, sums);
+  }
+  return {sum_of(sums.ab), sum_of(sums.a), sum_of(sums.b)};
+}
+
+template BlockMoments moments_of_block<float>(const BlockInputs&, std::int64_t);
+template BlockMoments moments_of_block<double>(const BlockInputs&, std::int64_t);
+template BlockResult gather_block<float>(const BlockInputs&, std::int64_t, BlockHints&);
+template BlockResult gather_block<double>(const BlockInputs&, std::int64_t, BlockHints&);
 template BlockOvers judge_block<float>(const BlockInputs&, std::int64_t, double);
 template BlockOvers judge_block<double>(const BlockInputs&, std::int64_t, double);
 

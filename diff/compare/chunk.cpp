@@ -49,6 +49,11 @@ double min_normal(DType dtype) {
   return dtype == DType::kF16 ? 0x1p-14 : 0.0;
 }
 
+ClassLimits limits_of(DType dtype) {
+  if (!is_floating(dtype)) return {};
+  return {highest_of_lowest(dtype), min_normal(dtype)};
+}
+
 enum class CellClass : std::uint8_t { kNumber, kNan, kPosInf, kNegInf, kLowest };
 
 CellClass class_of(double x, DType dtype) {
@@ -123,18 +128,13 @@ void ChunkCounts::add(const ChunkCounts& later) {
 template <class T>
 ChunkReader<T>::ChunkReader(const TensorView& a, const TensorView& b, const TensorView* ignore,
                             const Kernels& kernels)
-    : a_(a),
-      b_(b),
-      ignore_(ignore),
-      kernels_(kernels),
-      loops_([&]() -> const Loops<T>& {
+    : a_(a), b_(b), ignore_(ignore), kernels_(kernels), loops_([&]() -> const Loops<T>& {
         if constexpr (std::is_same_v<T, float>) {
           return kernels.f32;
         } else {
           return kernels.f64;
         }
-      }()),
-      classes_(is_floating(a.dtype) || is_floating(b.dtype)) {}
+      }()) {}
 
 template <class T>
 const T* ChunkReader<T>::widen(const TensorView& view, std::int64_t begin, std::int64_t n,
@@ -245,7 +245,11 @@ std::int64_t ChunkReader<T>::drop_ignored(std::int64_t begin, std::int64_t n) {
 }
 
 template <class T>
-void ChunkReader<T>::drop_classes(std::int64_t begin, std::int64_t n, ChunkCounts& counts) {
+void ChunkReader<T>::drop_classes(Chunk& chunk, std::int64_t begin, std::int64_t n,
+                                  ChunkCounts& counts) {
+  own(chunk, n);
+  std::fill(a_cells_ + n, a_cells_ + chunk.padded, T{0});
+  std::fill(b_cells_ + n, b_cells_ + chunk.padded, T{0});
   for (std::int64_t i = 0; i < n; ++i) {
     const auto x = static_cast<double>(a_cells_[i]), y = static_cast<double>(b_cells_[i]);
     const CellClass mine = class_of(x, a_.dtype);
@@ -284,7 +288,8 @@ typename ChunkReader<T>::Chunk ChunkReader<T>::read(std::int64_t begin, std::int
                             static_cast<std::size_t>(n * size)) == 0;
   chunk.a = widen(a_, begin, n, a_cells_);
   chunk.b = chunk.equal ? chunk.a : widen(b_, begin, n, b_cells_);
-  if (!chunk.equal && size == 8 && size_of(b_.dtype) == 8 && !classes_) {
+  const bool integers = !is_floating(a_.dtype) && !is_floating(b_.dtype);
+  if (!chunk.equal && size == 8 && size_of(b_.dtype) == 8 && integers) {
     keep_integers_apart(begin, n);
   }
   if (ignore_ != nullptr) {
@@ -305,26 +310,41 @@ typename ChunkReader<T>::Chunk ChunkReader<T>::read(std::int64_t begin, std::int
     std::fill(a_cells_ + n, a_cells_ + chunk.padded, T{0});
     std::fill(b_cells_ + n, b_cells_ + chunk.padded, T{0});
   }
-  if (!classes_) return chunk;
-  const auto special = [&](const T* cells, DType dtype) {
-    const ClassLimits limits{highest_of_lowest(dtype), 0};
-    return is_floating(dtype) && loops_.special(cells, chunk.padded, limits);
-  };
-  if (special(chunk.b, b_.dtype) || (!chunk.equal && special(chunk.a, a_.dtype))) {
-    own(chunk, n);
-    drop_classes(begin, n, counts);
-  }
-  const double normal_a = min_normal(a_.dtype), normal_b = min_normal(b_.dtype);
-  if (normal_b > 0) {
-    const std::int64_t found = loops_.subnormals(chunk.b, chunk.padded, normal_b);
-    counts.b.subnormal += found;
-    for (std::int64_t i = 0; found > 0 && i < n; ++i) {
-      const double b = std::fabs(static_cast<double>(chunk.b[i]));
-      if (b > 0 && b < normal_b && chunk.a[i] == 0) ++counts.flushed;
-    }
-  }
-  if (normal_a > 0) counts.a.subnormal += loops_.subnormals(chunk.a, chunk.padded, normal_a);
   return chunk;
+}
+
+template <class T>
+typename ChunkReader<T>::Chunk ChunkReader<T>::read_numbers(std::int64_t begin, std::int64_t n,
+                                                            ChunkCounts& counts) {
+  Chunk chunk = read(begin, n, counts);
+  if (loops_.special(chunk.a, chunk.padded, limits_a()) ||
+      loops_.special(chunk.b, chunk.padded, limits_b())) {
+    drop_classes(chunk, begin, n, counts);
+  }
+  return chunk;
+}
+
+template <class T>
+void ChunkReader<T>::count_subnormals(const Chunk& chunk, std::int64_t n,
+                                      ChunkCounts& counts) const {
+  const double normal_a = min_normal(a_.dtype), normal_b = min_normal(b_.dtype);
+  if (normal_a > 0) counts.a.subnormal += loops_.subnormals(chunk.a, chunk.padded, normal_a);
+  if (normal_b == 0) return;
+  const std::int64_t found = loops_.subnormals(chunk.b, chunk.padded, normal_b);
+  counts.b.subnormal += found;
+  for (std::int64_t i = 0; found > 0 && !chunk.equal && i < n; ++i) {
+    const double b = std::fabs(static_cast<double>(chunk.b[i]));
+    if (b > 0 && b < normal_b && chunk.a[i] == 0) ++counts.flushed;
+  }
+}
+
+template <class T>
+ClassLimits ChunkReader<T>::limits_a() const {
+  return limits_of(a_.dtype);
+}
+template <class T>
+ClassLimits ChunkReader<T>::limits_b() const {
+  return limits_of(b_.dtype);
 }
 
 template class ChunkReader<float>;

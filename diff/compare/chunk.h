@@ -41,14 +41,21 @@ class ChunkReader {
     std::int64_t padded = 0;
     bool equal = false;  // not one bit differs
   };
-  // Cells [begin, begin + n), n <= kChunk. Valid until the next read().
+  // Cells [begin, begin + n), n <= kChunk, with ignored ones taken out. Valid until the next
+  // read().
   Chunk read(std::int64_t begin, std::int64_t n, ChunkCounts& counts);
+  // Takes out the cells of a class and counts them.
+  void drop_classes(Chunk& chunk, std::int64_t begin, std::int64_t n, ChunkCounts& counts);
+  void count_subnormals(const Chunk& chunk, std::int64_t n, ChunkCounts& counts) const;
+  // read(), and drop_classes() where there are any.
+  Chunk read_numbers(std::int64_t begin, std::int64_t n, ChunkCounts& counts);
+  ClassLimits limits_a() const;
+  ClassLimits limits_b() const;
 
  private:
   const T* widen(const TensorView& view, std::int64_t begin, std::int64_t n, T* buffer);
   void keep_integers_apart(std::int64_t begin, std::int64_t n);
   std::int64_t drop_ignored(std::int64_t begin, std::int64_t n);
-  void drop_classes(std::int64_t begin, std::int64_t n, ChunkCounts& counts);
   void own(Chunk& chunk, std::int64_t n);  // the cells into our buffers, to be changed
 
   const TensorView& a_;
@@ -56,7 +63,6 @@ class ChunkReader {
   const TensorView* ignore_;
   const Kernels& kernels_;
   const Loops<T>& loops_;
-  bool classes_;  // floating on either side
   alignas(64) T a_cells_[kChunk];
   alignas(64) T b_cells_[kChunk];
   alignas(64) float narrow_[kChunk];

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "core/result.h"
@@ -12,8 +13,7 @@ namespace ps {
 
 namespace {
 
-// rms of a few cells of b, a little less: where the guess is near and not above, one pass is
-// enough.
+// rms of a few cells of b: where the guess is near, one pass is enough.
 double guess_rms(const TensorView& b) {
   constexpr std::int64_t kPlaces = 128, kRun = 16;
   const std::int64_t count = b.count();
@@ -27,7 +27,7 @@ double guess_rms(const TensorView& b) {
       ++n;
     }
   }
-  return n > 0 ? 0.95 * std::sqrt(sum / n) : 0;
+  return n > 0 ? std::sqrt(sum / n) : 0;
 }
 
 // Sums of squares of doubles may leave the range of double; here they cannot.
@@ -42,7 +42,7 @@ WideSums wide_sums(const BlockInputs& in) {
       std::make_unique<ChunkReader<double>>(in.a, in.b, in.options.ignore, in.kernels);
   for (std::int64_t begin = 0; begin < in.b.count(); begin += kChunk) {
     const std::int64_t n = std::min(kChunk, in.b.count() - begin);
-    const ChunkReader<double>::Chunk chunk = reader->read(begin, n, counts);
+    const ChunkReader<double>::Chunk chunk = reader->read_numbers(begin, n, counts);
     for (std::int64_t i = 0; i < n; ++i) {
       const long double x = chunk.a[i], y = chunk.b[i];
       sums.aa += x * x;
@@ -62,12 +62,18 @@ bool out_of_range(const WideSums& s, double max_abs) {
   return odd(s.aa) || odd(s.bb) || odd(s.dd) || (max_abs > 0 && (s.dd == 0 || s.aa + s.bb == 0));
 }
 
+// Of the whole tensors, where nothing more than the first pass is needed.
 void derive(const WideSums& s, Comparison& out) {
   const auto n = static_cast<long double>(out.compared - out.class_cells);
   if (n == 0) return;
   out.rms_candidate = static_cast<double>(sqrtl(s.aa / n));
   out.rms_expected = static_cast<double>(sqrtl(s.bb / n));
   if (s.dd > 0) out.rel_l2 = s.bb > 0 ? static_cast<double>(sqrtl(s.dd / s.bb)) : HUGE_VAL;
+}
+
+void derive_relation(const WideSums& s, Comparison& out) {
+  const auto n = static_cast<long double>(out.compared - out.class_cells);
+  if (n == 0) return;
   if (s.aa > 0 && s.bb > 0) {
     const long double cosine = s.ab / (sqrtl(s.aa) * sqrtl(s.bb));
     out.cosine = static_cast<double>(std::clamp(cosine, -1.0L, 1.0L));
@@ -98,12 +104,9 @@ double ratio_at(const BlockInputs& in, std::int64_t i, double floor) {
 // Looks again at the blocks where cells may be over, and, where the floor of the bounds was only
 // guessed, at those that may hold the worst cell of all.
 template <class T>
-void judge(const BlockInputs& in, const std::vector<BlockResult>& blocks, double guessed,
-           Comparison& out) {
+void judge(const BlockInputs& in, const std::vector<BlockResult>& blocks, Comparison& out) {
   const bool relative = in.options.bound.kind == BoundSpec::Kind::kRelative;
   const double floor = relative ? out.rms_expected : 0;
-  double up = 1;  // a ratio grows by at most this when the true floor takes the guess's place
-  if (floor < guessed) up = floor > 0 ? guessed / floor * (1 + 1e-12) : HUGE_VAL;
   for (const BlockResult& b : blocks) {
     const double ratio =
         relative && b.worst_at >= 0 ? ratio_at(in, b.worst_at, floor) : b.cell_ratio;
@@ -113,7 +116,11 @@ void judge(const BlockInputs& in, const std::vector<BlockResult>& blocks, double
   }
   std::vector<std::int64_t> again;
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const double at_most = blocks[i].cell_ratio > 0 ? blocks[i].cell_ratio * up : 0;
+    const BlockResult& b = blocks[i];
+    double up = 1;  // a ratio grows by at most this when the true floor takes the guess's place
+    if (floor < b.floor) up = floor > 0 ? b.floor / floor * (1 + 1e-12) : HUGE_VAL;
+    const double seen = std::max(b.cell_ratio, b.passed_over);
+    const double at_most = seen > 0 && b.at_least[1] > 0 ? seen * up : 0;
     if (at_most > 1 || at_most > out.cell_ratio) again.push_back(static_cast<std::int64_t>(i));
   }
   std::vector<BlockOvers> overs(again.size());
@@ -135,10 +142,10 @@ template <class T>
 void run(const BlockInputs& in, Comparison& out) {
   const std::int64_t count = in.b.count();
   const bool relative = in.options.bound.kind == BoundSpec::Kind::kRelative;
-  const double guessed = relative ? guess_rms(in.b) : 0;
+  BlockHints hints(relative ? guess_rms(in.b) : 0);
   std::vector<BlockResult> blocks(static_cast<std::size_t>((count + kBlock - 1) / kBlock));
   parallel_for(static_cast<std::int64_t>(blocks.size()), in.options.threads, [&](std::int64_t i) {
-    blocks[static_cast<std::size_t>(i)] = gather_block<T>(in, i, guessed);
+    blocks[static_cast<std::size_t>(i)] = gather_block<T>(in, i, hints);
   });
   WideSums sums;
   ChunkCounts counts;
@@ -146,10 +153,7 @@ void run(const BlockInputs& in, Comparison& out) {
   for (const BlockResult& b : blocks) {
     sums.aa += b.aa;
     sums.bb += b.bb;
-    sums.ab += b.ab;
     sums.dd += b.dd;
-    sums.a += b.a;
-    sums.b += b.b;
     counts.add(b.counts);
     out.max_ulp = std::max(out.max_ulp, b.max_ulp);
     for (int k = 1; k < kHistogramBuckets; ++k) at_least[k] += b.at_least[k];
@@ -171,11 +175,31 @@ void run(const BlockInputs& in, Comparison& out) {
   for (std::size_t k = 1; k < kHistogramBuckets; ++k) {
     out.histogram[k] = at_least[k] - (k + 1 < kHistogramBuckets ? at_least[k + 1] : 0);
   }
+  bool wide = false;
   if constexpr (std::is_same_v<T, double>) {
-    if (out_of_range(sums, out.max_abs)) sums = wide_sums(in);
+    wide = out_of_range(sums, out.max_abs);
+    if (wide) sums = wide_sums(in);
   }
   derive(sums, out);
-  judge<T>(in, blocks, guessed, out);
+  judge<T>(in, blocks, out);
+  const double limit = in.options.bound.l2_limit;
+  if (std::isfinite(limit) && out.rel_l2 > 0) out.l2_ratio = out.rel_l2 / limit;
+  out.ratio = std::max(out.cell_ratio, out.l2_ratio);
+  if ((!out.ok() || sums.dd > sums.bb) && !wide) {
+    std::vector<BlockMoments> moments(blocks.size());
+    parallel_for(static_cast<std::int64_t>(blocks.size()), in.options.threads, [&](std::int64_t i) {
+      moments[static_cast<std::size_t>(i)] = moments_of_block<T>(in, i);
+    });
+    for (const BlockMoments& m : moments) {
+      sums.ab += m.ab;
+      sums.a += m.a;
+      sums.b += m.b;
+    }
+  } else if (!wide) {
+    sums.ab = (sums.aa + sums.bb - sums.dd) / 2;  // the two are near each other
+  }
+  derive_relation(sums, out);
+  if (out.ok()) out.regression = {};
 }
 
 }  // namespace
@@ -254,8 +278,6 @@ Comparison compare(const TensorView& candidate, const TensorView& expected,
   } else {
     run<double>(in, out);
   }
-  if (std::isfinite(bound.l2_limit) && out.rel_l2 > 0) out.l2_ratio = out.rel_l2 / bound.l2_limit;
-  out.ratio = std::max(out.cell_ratio, out.l2_ratio);
   return out;
 }
 

@@ -57,8 +57,7 @@ struct CompareOptions {
   BoundSpec bound;
   // 1 = do not compare this cell; uint8 or bool, the tensor's number of axes, each its size or 1.
   const TensorView* ignore = nullptr;
-  int threads = 0;       // 0 = one a core; the result does not depend on it
-  bool page_in = false;  // both lie in mapped files: ask for their pages block by block
+  int threads = 0;  // 0 = one a core; the result does not depend on it
 };
 
 // Cells of one side by class, ignored cells left out. Classes are those of the tensor's own type.
@@ -69,7 +68,8 @@ struct ClassCounts {
   std::int64_t nonfinite() const { return nan + pos_inf + neg_inf; }
 };
 
-// candidate = slope * expected + intercept, by least squares. Undefined where expected is constant.
+// candidate = slope * expected + intercept, by least squares. Undefined where expected is constant,
+// and not computed for a tensor that is ok.
 struct Regression {
   bool defined = false;
   double slope = 0, intercept = 0, r2 = 0;

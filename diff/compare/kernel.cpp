@@ -25,57 +25,63 @@ namespace {
 // The same functions for one instruction set.
 #define PS_KERNELS(set, W, target)                                                                \
   namespace set {                                                                                 \
+  using L = lanes::Lanes<W>;                                                                      \
   template <class T>                                                                              \
-  target bool special(const T* x, std::int64_t n, const ClassLimits& limits) {                    \
-    return lanes::special<lanes::Lanes<W>, T>(x, n, limits);                                      \
+  target void tally(const T* a, const T* b, std::int64_t n, const ChunkRules& rules, Tally& sums, \
+                    ChunkFacts& facts) {                                                          \
+    lanes::tally_chunk<L, T>(a, b, n, rules, sums, facts);                                        \
   }                                                                                               \
   template <class T>                                                                              \
-  target void tally(const T* a, const T* b, std::int64_t n, const ChunkBound& bound, double best, \
-                    Tally& sums, ChunkFacts& facts) {                                             \
-    lanes::tally_chunk<lanes::Lanes<W>, T>(a, b, n, bound, best, sums, facts);                    \
-  }                                                                                               \
-  template <class T>                                                                              \
-  target void tally_equal(const T* b, std::int64_t n, Tally& sums) {                              \
-    lanes::tally_equal<lanes::Lanes<W>, T>(b, n, sums);                                           \
+  target void tally_equal(const T* b, std::int64_t n, const ChunkRules& rules, Tally& sums,       \
+                          ChunkFacts& facts) {                                                    \
+    lanes::tally_equal<L, T>(b, n, rules, sums, facts);                                           \
   }                                                                                               \
   template <class T>                                                                              \
   target void over(const T* a, const T* b, std::int64_t n, const ChunkBound& bound,               \
                    OverFacts& facts) {                                                            \
-    lanes::over_chunk<lanes::Lanes<W>, T>(a, b, n, bound, facts);                                 \
+    lanes::over_chunk<L, T>(a, b, n, bound, facts);                                               \
+  }                                                                                               \
+  template <class T>                                                                              \
+  target void moments(const T* a, const T* b, std::int64_t n, Moments& sums) {                    \
+    lanes::moments<L, T>(a, b, n, sums);                                                          \
+  }                                                                                               \
+  template <class T>                                                                              \
+  target bool special(const T* x, std::int64_t n, const ClassLimits& limits) {                    \
+    return lanes::special<L, T>(x, n, limits);                                                    \
   }                                                                                               \
   template <class T>                                                                              \
   target std::int64_t subnormals(const T* x, std::int64_t n, double min_normal) {                 \
-    return lanes::subnormals<lanes::Lanes<W>, T>(x, n, min_normal);                               \
+    return lanes::subnormals<L, T>(x, n, min_normal);                                             \
   }                                                                                               \
   target std::int64_t ulp_f32(const float* a, const float* b, std::int64_t n,                     \
                               const UlpFormat& format) {                                          \
-    return lanes::ulp_f32<lanes::Lanes<W>>(a, b, n, format);                                      \
+    return lanes::ulp_f32<L>(a, b, n, format);                                                    \
   }                                                                                               \
   target std::int64_t ulp_f64(const double* a, const double* b, std::int64_t n) {                 \
-    return lanes::ulp_f64<lanes::Lanes<W>>(a, b, n);                                              \
+    return lanes::ulp_f64<L>(a, b, n);                                                            \
   }                                                                                               \
   target void widen_bf16(const void* from, std::int64_t n, float* out) {                          \
-    lanes::widen_bf16<lanes::Lanes<W>>(from, n, out);                                             \
+    lanes::widen_bf16<L>(from, n, out);                                                           \
   }                                                                                               \
   target void widen_f16(const void* from, std::int64_t n, float* out) {                           \
-    lanes::widen_f16<lanes::Lanes<W>>(from, n, out);                                              \
+    lanes::widen_f16<L>(from, n, out);                                                            \
   }                                                                                               \
   target void widen_f32(const float* from, std::int64_t n, double* out) {                         \
-    lanes::widen_f32<lanes::Lanes<W>>(from, n, out);                                              \
+    lanes::widen_f32<L>(from, n, out);                                                            \
   }                                                                                               \
   target void narrow_f64(const double* from, std::int64_t n, float* out) {                        \
-    lanes::narrow_f64<lanes::Lanes<W>>(from, n, out);                                             \
+    lanes::narrow_f64<L>(from, n, out);                                                           \
   }                                                                                               \
   template <class T>                                                                              \
-  constexpr Loops<T> kLoops{special<T>, tally<T>, tally_equal<T>, over<T>, subnormals<T>};        \
+  constexpr Loops<T> kLoops{tally<T>,   tally_equal<T>, over<T>,                                  \
+                            moments<T>, special<T>,     subnormals<T>};                           \
   constexpr Kernels kKernels{#set,       kLoops<float>, kLoops<double>, ulp_f32,   ulp_f64,       \
                              widen_bf16, widen_f16,     widen_f32,      narrow_f64};              \
   }
 
 PS_KERNELS(plain, 16, )
 #if defined(__x86_64__)
-// No fused multiply-add: the same bits on every machine.
-PS_KERNELS(avx2, 32, [[gnu::target("avx2")]])
+PS_KERNELS(avx2, 32, [[gnu::target("avx2,fma")]])
 PS_KERNELS(avx512, 64, [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl")]])
 #endif
 #undef PS_KERNELS
@@ -88,7 +94,8 @@ std::vector<const Kernels*> detect() {
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     found.push_back(&avx512::kKernels);
   }
-  if (__builtin_cpu_supports("avx2")) found.push_back(&avx2::kKernels);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    found.push_back(&avx2::kKernels);
 #endif
   found.push_back(&plain::kKernels);
   return found;

@@ -2,6 +2,7 @@
 // compiled for several instruction sets and gives the same bits in all of them.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -19,22 +20,40 @@ struct ChunkBound {
   const double* cells = nullptr;
 };
 
+// Where a type's classes begin, as numbers.
+struct ClassLimits {
+  double lowest = -HUGE_VAL;  // at or below this a value needs a second look
+  double min_normal = 0;      // 0: subnormals are nothing special
+};
+
 // What grows from chunk to chunk of a block, lane by lane.
 struct Tally {
-  alignas(64) double aa[8] = {}, bb[8] = {}, ab[8] = {}, dd[8] = {}, a[8] = {}, b[8] = {};
-  std::int64_t unequal = 0;
+  alignas(64) double aa[8] = {}, bb[8] = {}, dd[8] = {};
   alignas(64) std::uint8_t at_least[kHistogramBuckets][64] = {};  // errors of bucket k and above
   int chunks = 0;                                                 // since at_least was emptied
   std::int64_t histogram[kHistogramBuckets] = {};                 // [1]: bucket 1 and above, ...
-  const std::byte* ahead_a = nullptr;                             // where the next chunk lies
-  const std::byte* ahead_b = nullptr;
-  std::int64_t cell_bytes_a = 0, cell_bytes_b = 0;
+  std::int64_t unequal = 0;
   void empty_buckets();
 };
 
+// What a chunk is judged by.
+struct ChunkRules {
+  ChunkBound bound;
+  double best = 0;       // the worst ratio so far
+  double ulp_scale = 0;  // an error of at most this times both cells is no new maximum of ulps
+  ClassLimits a, b;
+  bool numbers = false;                // classes were taken out: add everything
+  const std::byte* ahead_a = nullptr;  // what to fetch for the next chunk; not read
+  const std::byte* ahead_b = nullptr;
+  std::int64_t cell_bytes_a = 0, cell_bytes_b = 0;
+};
+
 struct ChunkFacts {
-  double max_abs = 0;  // of floats, rounded to float
-  bool beats = false;  // some cell may have an error over `best` times its bound; none if not
+  bool special = false;    // NaN, an infinity, or a value at or below the lowest; nothing was added
+  bool subnormal = false;  // somewhere, on either side
+  double max_abs = 0;      // of floats, rounded to float
+  bool beats = false;      // some cell may have an error over `best` times its bound; none if not
+  bool more_ulps = false;  // some cell may be further apart than before; none if not
 };
 
 struct OverFacts {
@@ -42,10 +61,9 @@ struct OverFacts {
   double worst_ratio = 0;  // of one cell; infinite for an error where the bound is 0
 };
 
-// Where a type's classes begin, as numbers.
-struct ClassLimits {
-  double lowest = 0;      // at or below this a value needs a second look
-  double min_normal = 0;  // 0: subnormals are not counted
+// What a regression and a cosine need; only of tensors that are wrong.
+struct Moments {
+  alignas(64) double ab[8] = {}, a[8] = {}, b[8] = {};
 };
 
 // How a type that is no wider than f32 lies in f32.
@@ -56,12 +74,14 @@ struct UlpFormat {
 
 template <class T>
 struct Loops {
-  // Any NaN, infinity, or value at or below the lowest.
-  bool (*special)(const T* x, std::int64_t n, const ClassLimits& limits);
-  void (*tally)(const T* a, const T* b, std::int64_t n, const ChunkBound& bound, double best,
-                Tally& tally, ChunkFacts& facts);
-  void (*tally_equal)(const T* b, std::int64_t n, Tally& tally);  // a is b
+  void (*tally)(const T* a, const T* b, std::int64_t n, const ChunkRules& rules, Tally& tally,
+                ChunkFacts& facts);
+  // The same where a is b, bit for bit.
+  void (*tally_equal)(const T* b, std::int64_t n, const ChunkRules& rules, Tally& tally,
+                      ChunkFacts& facts);
   void (*over)(const T* a, const T* b, std::int64_t n, const ChunkBound& bound, OverFacts& facts);
+  void (*moments)(const T* a, const T* b, std::int64_t n, Moments& moments);
+  bool (*special)(const T* x, std::int64_t n, const ClassLimits& limits);
   std::int64_t (*subnormals)(const T* x, std::int64_t n, double min_normal);
 };
 

@@ -61,6 +61,18 @@ PS_INLINE typename L::Doubles load_cells(const float* from) {
 #endif
   return __builtin_convertvector(load<typename L::HalfFloats>(from), typename L::Doubles);
 }
+// sum + x * x. The square of a float is exact in double, so it does not matter whether it is
+// rounded before it is added; that of a double is.
+template <class L, class T>
+PS_INLINE typename L::Doubles add_square(typename L::Doubles sum, const typename L::Doubles& x) {
+#if defined(__x86_64__)
+  if constexpr (sizeof(T) == 4 && L::kDoubles >= 4) {
+    asm("vfmadd231pd %1, %1, %0" : "+v"(sum) : "v"(x));
+    return sum;
+  }
+#endif
+  return sum + x * x;
+}
 template <class L>
 PS_INLINE typename L::Doubles absolute(const typename L::Doubles& v) {
   return bits<typename L::Doubles>(bits<typename L::Longs>(v) & 0x7fffffffffffffff);

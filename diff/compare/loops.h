@@ -17,27 +17,47 @@ PS_INLINE Lane total(const V& v, Lane sum) {
   return sum;
 }
 
-// As whole numbers without sign, negative values go on above the positive ones: what is at least
-// the lowest is at or below it, and what is at least infinity when doubled (its sign shifted out)
-// is no number.
+// Watches cells go by for classes. As whole numbers without sign, negative values go on above the
+// positive ones: what is at least the lowest is at or below it. What is at least infinity when
+// doubled (its sign shifted out) is no number; below twice the least normal it is subnormal, or 0,
+// which one less puts at the far end.
 template <class L, class T>
-PS_INLINE bool special(const T* x, std::int64_t n, const ClassLimits& limits) {
+struct ClassWatch {
   using Words =
       std::conditional_t<std::is_same_v<T, float>, typename L::Words, typename L::LongWords>;
   using Word = std::conditional_t<std::is_same_v<T, float>, std::uint32_t, std::uint64_t>;
-  constexpr Word kInfinity =
-      std::is_same_v<T, float> ? Word{0xff000000u} : static_cast<Word>(0xffe0000000000000u);
-  const T least = static_cast<T>(limits.lowest);
-  Word lowest;
-  std::memcpy(&lowest, &least, sizeof lowest);
-  const Words below_lowest = (lowest - 1) - Words{}, below_infinity = (kInfinity - 1) - Words{};
-  Words found = {};
-  for (std::int64_t i = 0; i < n; i += static_cast<std::int64_t>(sizeof(Words) / sizeof(Word))) {
-    const auto word = load<Words>(x + i);
-    found |= word > below_lowest ? Words{} + 1 : Words{};
-    found |= (word << 1) > below_infinity ? Words{} + 1 : Words{};
+  Words most = {}, most_size = {}, least_size = ~Words{};
+
+  PS_INLINE void see(const Words& word) {
+    const Words size = word << 1;
+    const Words less = size - 1;
+    most = word > most ? word : most;
+    most_size = size > most_size ? size : most_size;
+    least_size = less < least_size ? less : least_size;
   }
-  return total(found, Word{0}) != 0;
+  PS_INLINE void tell(const ClassLimits& limits, bool& special, bool& subnormal) const {
+    const T lowest = static_cast<T>(limits.lowest), normal = static_cast<T>(limits.min_normal);
+    Word lowest_word, normal_word;
+    std::memcpy(&lowest_word, &lowest, sizeof lowest);
+    std::memcpy(&normal_word, &normal, sizeof normal);
+    constexpr Word kInfinity =
+        std::is_same_v<T, float> ? Word{0xff000000u} : static_cast<Word>(0xffe0000000000000u);
+    for (unsigned lane = 0; lane < sizeof(Words) / sizeof(Word); ++lane) {
+      special |= most[lane] >= lowest_word || most_size[lane] >= kInfinity;
+      subnormal |= normal_word != 0 && least_size[lane] < 2 * normal_word - 1;
+    }
+  }
+};
+
+template <class L, class T>
+PS_INLINE bool special(const T* x, std::int64_t n, const ClassLimits& limits) {
+  using Watch = ClassWatch<L, T>;
+  Watch watch;
+  constexpr auto kStep = static_cast<std::int64_t>(sizeof(typename Watch::Words) / sizeof(T));
+  for (std::int64_t i = 0; i < n; i += kStep) watch.see(load<typename Watch::Words>(x + i));
+  bool found = false, subnormal = false;
+  watch.tell(limits, found, subnormal);
+  return found;
 }
 
 template <class L, class T>
@@ -80,148 +100,203 @@ PS_INLINE typename L::Doubles bound_of(const typename L::Doubles& b, const Chunk
 }
 
 // Adds the errors of a chunk to the histogram: bytes that say the bucket, then one comparison and
-// one subtraction a bucket for each vector of them.
+// one addition for each vector of them, for the buckets between the least error and the largest.
 template <class L>
 PS_INLINE void add_buckets(const float* errors, std::int64_t n, Tally& tally) {
   using Ints = typename L::Ints;
   using Bytes = typename L::Bytes;
   alignas(64) std::uint8_t buckets[kChunk];
   const Ints last = (kHistogramBuckets - 1) - Ints{};
-  Ints most = {};
+  Ints most = {}, least = last;
   for (std::int64_t i = 0; i < n; i += L::kWords) {
     // Half the exponent, so a factor of 4; 36 is below 2^-53.
     Ints half = (load<Ints>(errors + i) >> 24) - 36;
     half = half > 0 ? half : Ints{};
     half = half < last ? half : last;
     most = half > most ? half : most;
+    const Ints or_last = half > 0 ? half : last;
+    least = or_last < least ? or_last : least;
     store(buckets + i, __builtin_convertvector(half, typename L::Quarters));
   }
-  std::int32_t top = 0;
-  for (int lane = 0; lane < L::kWords; ++lane) top = std::max(top, most[lane]);
+  std::int32_t top = 0, low = kHistogramBuckets;
+  for (int lane = 0; lane < L::kWords; ++lane) {
+    top = std::max(top, most[lane]);
+    low = std::min(low, least[lane]);
+  }
   constexpr int kBytes = sizeof(Bytes);
-  for (std::int32_t k = 2; k <= top; ++k) {
+  for (std::int32_t k = std::max(low, 2); k <= top; ++k) {
     const Bytes below = static_cast<std::uint8_t>(k - 1) - Bytes{};
     for (int part = 0; part < 64; part += kBytes) {
-      auto count = load<Bytes>(tally.at_least[k] + part);
+      Bytes count = {};
       for (std::int64_t i = part; i < n; i += 64) {
         count += load<Bytes>(buckets + i) > below ? Bytes{} + 1 : Bytes{};
       }
-      store(tally.at_least[k] + part, count);
+      // What is in `low` or above is above all buckets below it, too.
+      for (std::int32_t j = k == low ? 2 : k; j <= k; ++j) {
+        store(tally.at_least[j] + part, load<Bytes>(tally.at_least[j] + part) + count);
+      }
     }
   }
 }
 
 // What can be told from the errors as floats, which are a rounding away from what they are: `beats`
-// may be said where it is not so, never the reverse. Fetches what the next chunk will read.
+// and `more_ulps` may be said where it is not so, never the reverse. As whole numbers, floats
+// without sign are in order, infinity and NaN last; one less puts 0 at the far end.
 template <class L>
-PS_INLINE void judge_errors(const float* a, const float* b, std::int64_t n, const ChunkBound& bound,
-                            double best, float* errors, Tally& tally, ChunkFacts& facts) {
+PS_INLINE std::int64_t judge_cells(const float* a, const float* b, std::int64_t n,
+                                   const ChunkRules& rules, float* errors, ChunkFacts& facts) {
   using Floats = typename L::Floats;
   using Ints = typename L::Ints;
+  using Words = typename L::Words;
   constexpr double kLess = 1 - 0x1p-20;
   const auto cut = [](double x) { return static_cast<float>(x < 0x1p126 ? x : 0x1p126); };
-  const float atol = cut(best * bound.atol * kLess), rtol = cut(best * bound.rtol * kLess);
-  const Floats floor = cut(bound.floor) - Floats{};
-  Floats most = {};
-  Ints unequal = {}, beats = {};
+  const float atol = cut(rules.best * rules.bound.atol * kLess);
+  const float rtol = cut(rules.best * rules.bound.rtol * kLess);
+  const float ulp_scale = cut(rules.ulp_scale * kLess);
+  const Floats floor = cut(rules.bound.floor) - Floats{};
+  Words top_a = {}, top_b = {}, least_a = ~Words{}, least_b = ~Words{};
+  Ints most = {}, unequal = {}, beats = {}, ulps = {};
   for (std::int64_t i = 0; i < n; i += L::kWords) {
-    __builtin_prefetch(tally.ahead_a + i * tally.cell_bytes_a);
-    __builtin_prefetch(tally.ahead_b + i * tally.cell_bytes_b);
-    const auto y = load<Floats>(b + i);
-    const Floats e = bits<Floats>(bits<Ints>(load<Floats>(a + i) - y) & 0x7fffffff);
+    __builtin_prefetch(rules.ahead_a + i * rules.cell_bytes_a);
+    __builtin_prefetch(rules.ahead_b + i * rules.cell_bytes_b);
+    const auto x = load<Floats>(a + i), y = load<Floats>(b + i);
+    const Words word_x = bits<Words>(x), word_y = bits<Words>(y);
+    top_a = word_x > top_a ? word_x : top_a;
+    top_b = word_y > top_b ? word_y : top_b;
+    const Ints e = bits<Ints>(x - y) & 0x7fffffff;
     store(errors + i, e);
     most = e > most ? e : most;
-    unequal += bits<Ints>(e) > 0 ? Ints{} + 1 : Ints{};
-    Floats size = bits<Floats>(bits<Ints>(y) & 0x7fffffff);
-    size = size > floor ? size : floor;
-    const Floats limit = atol + rtol * size;
-    beats |= bits<Ints>(e) > bits<Ints>(limit) ? Ints{} + 1 : Ints{};
+    unequal += e > 0 ? Ints{} + 1 : Ints{};
+    const Ints size_x = bits<Ints>(x) & 0x7fffffff, size_y = bits<Ints>(y) & 0x7fffffff;
+    const Words less_x = bits<Words>(size_x) - 1, less_y = bits<Words>(size_y) - 1;
+    least_a = less_x < least_a ? less_x : least_a;
+    least_b = less_y < least_b ? less_y : least_b;
+    const Floats wide = bits<Floats>(size_y) > floor ? bits<Floats>(size_y) : floor;
+    const Floats limit = atol + rtol * wide;
+    beats |= e > bits<Ints>(limit) ? Ints{} + 1 : Ints{};
+    const Floats near = ulp_scale * bits<Floats>(size_x < size_y ? size_x : size_y);
+    ulps |= e > bits<Ints>(near) ? Ints{} + 1 : Ints{};
   }
-  facts.max_abs = 0;
+  const auto lowest_a = bits<std::uint32_t>(static_cast<float>(rules.a.lowest));
+  const auto lowest_b = bits<std::uint32_t>(static_cast<float>(rules.b.lowest));
+  const auto normal_a = bits<std::uint32_t>(static_cast<float>(rules.a.min_normal));
+  const auto normal_b = bits<std::uint32_t>(static_cast<float>(rules.b.min_normal));
+  std::int32_t largest = 0;
   for (int lane = 0; lane < L::kWords; ++lane) {
-    facts.max_abs = std::max(facts.max_abs, static_cast<double>(most[lane]));
+    largest = std::max(largest, most[lane]);
+    facts.special |= top_a[lane] >= lowest_a || top_b[lane] >= lowest_b;
+    facts.subnormal |= least_a[lane] + 1 < normal_a || least_b[lane] + 1 < normal_b;
   }
-  facts.beats = bound.cells != nullptr ? facts.max_abs > 0 : total(beats, std::int32_t{0}) != 0;
-  tally.unequal += total(unequal, std::int32_t{0});
+  facts.special |= largest >= 0x7f800000;
+  facts.max_abs = static_cast<double>(bits<float>(largest));
+  facts.beats = rules.bound.cells != nullptr || total(beats, std::int32_t{0}) != 0;
+  facts.more_ulps = total(ulps, std::int32_t{0}) != 0;
+  return total(unequal, std::int32_t{0});
 }
 
 template <class L>
-PS_INLINE void judge_errors(const double* a, const double* b, std::int64_t n,
-                            const ChunkBound& bound, double best, float* errors, Tally& tally,
-                            ChunkFacts& facts) {
+PS_INLINE std::int64_t judge_cells(const double* a, const double* b, std::int64_t n,
+                                   const ChunkRules& rules, float* errors, ChunkFacts& facts) {
   using Doubles = typename L::Doubles;
   using Longs = typename L::Longs;
+  using LongWords = typename L::LongWords;
+  ClassWatch<L, double> watch_a, watch_b;
   Doubles most = {};
   Longs unequal = {}, beats = {};
   for (std::int64_t i = 0; i < n; i += L::kDoubles) {
-    const auto y = load<Doubles>(b + i);
-    const Doubles e = absolute<L>(load<Doubles>(a + i) - y);
+    const auto x = load<Doubles>(a + i), y = load<Doubles>(b + i);
+    watch_a.see(bits<LongWords>(x));
+    watch_b.see(bits<LongWords>(y));
+    const Doubles e = absolute<L>(x - y);
     store(errors + i, __builtin_convertvector(e, typename L::HalfFloats));
     most = e > most ? e : most;
     unequal += e > 0.0 ? Longs{} + 1 : Longs{};
-    beats |= e > best * bound_of<L>(y, bound, i) ? Longs{} + 1 : Longs{};
+    beats |= e > rules.best * bound_of<L>(y, rules.bound, i) ? Longs{} + 1 : Longs{};
   }
-  facts.max_abs = 0;
-  for (int lane = 0; lane < L::kDoubles; ++lane)
+  watch_a.tell(rules.a, facts.special, facts.subnormal);
+  watch_b.tell(rules.b, facts.special, facts.subnormal);
+  for (int lane = 0; lane < L::kDoubles; ++lane) {
     facts.max_abs = std::max(facts.max_abs, most[lane]);
+  }
   facts.beats = total(beats, std::int64_t{0}) != 0;
-  tally.unequal += total(unequal, std::int64_t{0});
+  facts.more_ulps = true;
+  return total(unequal, std::int64_t{0});
 }
 
+// The sums of a chunk are added to the tally only where every cell was a number.
 template <class L, class T>
-PS_INLINE void tally_chunk(const T* a, const T* b, std::int64_t n, const ChunkBound& bound,
-                           double best, Tally& tally, ChunkFacts& facts) {
+PS_INLINE void tally_chunk(const T* a, const T* b, std::int64_t n, const ChunkRules& rules,
+                           Tally& tally, ChunkFacts& facts) {
   using Doubles = typename L::Doubles;
+  alignas(64) double aa[8], bb[8], dd[8];
   // Part by part of the eight lanes, each through the whole chunk.
   for (int lane = 0; lane < 8; lane += L::kDoubles) {
-    auto aa = load<Doubles>(tally.aa + lane), bb = load<Doubles>(tally.bb + lane);
-    auto ab = load<Doubles>(tally.ab + lane), dd = load<Doubles>(tally.dd + lane);
-    auto sa = load<Doubles>(tally.a + lane), sb = load<Doubles>(tally.b + lane);
+    auto sum_aa = load<Doubles>(tally.aa + lane), sum_bb = load<Doubles>(tally.bb + lane);
+    auto sum_dd = load<Doubles>(tally.dd + lane);
     for (std::int64_t i = lane; i < n; i += 8) {
       const Doubles x = load_cells<L>(a + i), y = load_cells<L>(b + i);
       const Doubles d = x - y;
-      aa += x * x;
-      bb += y * y;
-      ab += x * y;
-      dd += d * d;
-      sa += x;
-      sb += y;
+      sum_aa = add_square<L, T>(sum_aa, x);
+      sum_bb = add_square<L, T>(sum_bb, y);
+      sum_dd += d * d;
     }
-    store(tally.aa + lane, aa);
-    store(tally.bb + lane, bb);
-    store(tally.ab + lane, ab);
-    store(tally.dd + lane, dd);
-    store(tally.a + lane, sa);
-    store(tally.b + lane, sb);
+    store(aa + lane, sum_aa);
+    store(bb + lane, sum_bb);
+    store(dd + lane, sum_dd);
   }
   alignas(64) float errors[kChunk];
-  judge_errors<L>(a, b, n, bound, best, errors, tally, facts);
+  facts = {};
+  const std::int64_t unequal = judge_cells<L>(a, b, n, rules, errors, facts);
+  facts.special = facts.special && !rules.numbers;
+  if (facts.special) return;
+  std::memcpy(tally.aa, aa, sizeof aa);
+  std::memcpy(tally.bb, bb, sizeof bb);
+  std::memcpy(tally.dd, dd, sizeof dd);
+  tally.unequal += unequal;
   if (facts.max_abs > 0) add_buckets<L>(errors, n, tally);
   constexpr int kFull = 255 / (kChunk / 64);  // a byte counts to 255
   if (++tally.chunks == kFull) tally.empty_buckets();
 }
 
 template <class L, class T>
-PS_INLINE void tally_equal(const T* b, std::int64_t n, Tally& tally) {
+PS_INLINE void moments(const T* a, const T* b, std::int64_t n, Moments& moments) {
   using Doubles = typename L::Doubles;
   for (int lane = 0; lane < 8; lane += L::kDoubles) {
+    auto ab = load<Doubles>(moments.ab + lane);
+    auto sa = load<Doubles>(moments.a + lane), sb = load<Doubles>(moments.b + lane);
+    for (std::int64_t i = lane; i < n; i += 8) {
+      const Doubles x = load_cells<L>(a + i), y = load_cells<L>(b + i);
+      ab += x * y;
+      sa += x;
+      sb += y;
+    }
+    store(moments.ab + lane, ab);
+    store(moments.a + lane, sa);
+    store(moments.b + lane, sb);
+  }
+}
+
+template <class L, class T>
+PS_INLINE void tally_equal(const T* b, std::int64_t n, const ChunkRules& rules, Tally& tally,
+                           ChunkFacts& facts) {
+  using Doubles = typename L::Doubles;
+  using Watch = ClassWatch<L, T>;
+  facts = {};
+  Watch watch;
+  constexpr auto kStep = static_cast<std::int64_t>(sizeof(typename Watch::Words) / sizeof(T));
+  for (std::int64_t i = 0; i < n; i += kStep) watch.see(load<typename Watch::Words>(b + i));
+  watch.tell(rules.b, facts.special, facts.subnormal);
+  if (facts.special) return;
+  for (int lane = 0; lane < 8; lane += L::kDoubles) {
     auto aa = load<Doubles>(tally.aa + lane), bb = load<Doubles>(tally.bb + lane);
-    auto ab = load<Doubles>(tally.ab + lane);
-    auto sa = load<Doubles>(tally.a + lane), sb = load<Doubles>(tally.b + lane);
     for (std::int64_t i = lane; i < n; i += 8) {
       const Doubles y = load_cells<L>(b + i);
       const Doubles yy = y * y;
       aa += yy;
       bb += yy;
-      ab += yy;
-      sa += y;
-      sb += y;
     }
     store(tally.aa + lane, aa);
     store(tally.bb + lane, bb);
-    store(tally.ab + lane, ab);
-    store(tally.a + lane, sa);
-    store(tally.b + lane, sb);
   }
 }
 

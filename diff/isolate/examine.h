@@ -1,5 +1,5 @@
-// A trace of any producer against the reference: op by op from the trace's own values, with whatever
-// points it has. Needs no engine.
+// A trace of any producer against the reference: op by op from the trace's own values, with
+// whatever points it has. Needs no engine.
 #pragma once
 
 #include <functional>
@@ -19,7 +19,8 @@ struct ExamineOptions {
 };
 
 // Statuses of every captured point, the first divergence, an unnamed finding for it. A trace whose
-// inputs are missing or do not fit is an Error; values that no op of this model writes are unmatched.
+// inputs are missing or do not fit is an Error; values that no op of this model writes are
+// unmatched.
 Result<Report> examine(const Trace& trace, const Model& model, Reference& reference,
                        const ExamineOptions& options);
 

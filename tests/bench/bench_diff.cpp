@@ -1,5 +1,6 @@
 // What compare() costs over reading the same bytes: two tensors of 1 GiB each in mapped files, a
-// fused read of both (one sum over all words), and the comparison. PARSCOPE_BENCH_MIB sets the size.
+// fused read of both (one sum over all words), and the comparison. PARSCOPE_BENCH_MIB sets the
+// size.
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -8,9 +9,8 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <vector>
-
 #include <unistd.h>
+#include <vector>
 
 #include <benchmark/benchmark.h>
 
@@ -122,7 +122,6 @@ void BM_Compare(benchmark::State& state, DType dtype) {
   both(state, dtype, [&](const TensorView& a, const TensorView& b) {
     CompareOptions options;
     options.bound = default_bound(dtype, dtype, 0);
-    options.page_in = true;
     benchmark::DoNotOptimize(compare(a, b, options).ratio);
   });
 }

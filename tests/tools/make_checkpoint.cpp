@@ -1,7 +1,6 @@
-// Writes a checkpoint of a given config.json with random weights, as fast as the disk takes them, to
-// measure memory and time at real sizes: make_checkpoint CONFIG.json OUT_DIR
-// Values repeat with a long period; norms are near 1, everything else has the size that keeps
-// activations alive.
+// Writes a checkpoint of a given config.json with random weights, as fast as the disk takes them,
+// to measure memory and time at real sizes: make_checkpoint CONFIG.json OUT_DIR Values repeat with
+// a long period; norms are near 1, everything else has the size that keeps activations alive.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -34,7 +33,8 @@ int main(int argc, char** argv) {
   if (!config.ok()) return fail(config.error());
   const std::filesystem::path dir = argv[2];
   if (const auto made = ps::ensure_directory(dir); !made.ok()) return fail(made.error());
-  if (const auto put = ps::write_text(dir / "config.json", *text); !put.ok()) return fail(put.error());
+  if (const auto put = ps::write_text(dir / "config.json", *text); !put.ok())
+    return fail(put.error());
 
   std::vector<float> noise(kPeriod);
   const ps::Rng rng(1, 1);
@@ -57,7 +57,8 @@ int main(int argc, char** argv) {
       std::memcpy(cells.data() + at, pattern.data(),
                   2 * std::min(pattern.size(), cells.size() - at));
     }
-    if (const auto added = writer->add(spec.name, w.view()); !added.ok()) return fail(added.error());
+    if (const auto added = writer->add(spec.name, w.view()); !added.ok())
+      return fail(added.error());
     start += 1000003;
   }
   if (const auto closed = writer->close(); !closed.ok()) return fail(closed.error());
