@@ -207,6 +207,8 @@ RoundingUnits units_of(const Rounding& rounding) {
   u.accumulate = rounding.run == DType::kF64 ? 0x1p-53 : 0x1p-24;
   const bool coarser = unit_roundoff(rounding.captured) > unit_roundoff(rounding.run);
   u.capture = coarser ? unit_roundoff(rounding.captured) : 0.0;
+  // The op's inputs were stored as coarsely, and it never saw those roundings.
+  u.accumulate = std::max(u.accumulate, u.capture);
   u.table = 0x1p-24;
   u.floor = std::max(smallest_of(rounding.run), smallest_of(rounding.captured));
   u.lambda = rounding.lambda;
@@ -248,16 +250,21 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
   return out.to(at::kDouble).abs() * u.capture;
 }
 
-at::Tensor chain_bound(const at::Tensor& out, const at::Tensor& same_type, DType run) {
+// Rows differ: a softmax between two near keys passes on far more than one that has chosen. So each
+// row (the last axis) is allowed the error of its own, and half the tensor's, since the few cells
+// of a row say little. Cells that are large among their like may err as much more.
+at::Tensor chain_bound(const at::Tensor& out, const at::Tensor& same_type, const RoundingUnits& u) {
   const at::Tensor error = at::nan_to_num(same_type - out, 0.0, 0.0, 0.0);
-  const double rms = std::sqrt((error * error).mean().item<double>());
+  const at::Tensor squares = error * error;
+  const at::Tensor row = squares.dim() > 0 ? squares.mean(-1, /*keepdim=*/true) : squares;
+  const at::Tensor typical = (row + 0.25 * squares.mean()).sqrt();
   const at::Tensor finite = at::nan_to_num(out, 0.0, 0.0, 0.0);
   const double size = std::sqrt((finite * finite).mean().item<double>());
-  const bool sixteen_bit = unit_roundoff(run) > 0x1p-20;
+  const bool sixteen_bit = u.result > 0x1p-20;
   const double factor = sixteen_bit ? 8.0 : 32.0;
-  const double floor = factor * unit_roundoff(run) * size * (sixteen_bit ? 0.25 : 1.0);
+  const double floor = factor * u.result * size * (sixteen_bit ? 0.25 : 1.0);
   const at::Tensor larger = size > 0 ? (finite.abs() / size).clamp_min(1.0) : at::ones_like(out);
-  return larger * (factor * rms + floor);
+  return larger * (factor * typical + floor);
 }
 
 }  // namespace ps::reference

@@ -24,6 +24,7 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
 
 // A chain of ops whose middle was not captured: the error of the same chain in the candidate's
 // type, times a stated factor, since another order of the same sums may err as much elsewhere.
-at::Tensor chain_bound(const at::Tensor& out, const at::Tensor& same_type, DType run);
+at::Tensor chain_bound(const at::Tensor& out, const at::Tensor& same_type,
+                       const RoundingUnits& units);
 
 }  // namespace ps::reference

@@ -73,6 +73,15 @@ Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass
   Value value;
   if (const std::optional<TensorView> given = pass.lookup(name)) {
     value.exact = borrow(*given).to(point_type(plain(name), engine_.types_));
+    // Tables may come with a row a sample; the ops want one a replica-major row.
+    const std::int64_t batch = inputs_.batch, rows = net_.context().rows();
+    const bool table = name.starts_with("model.rotary_emb:") || name.starts_with("model:mask");
+    if (table && value.exact.dim() > 2 && batch != rows && batch > 1 &&
+        value.exact.size(0) == batch && name != "model:mask_cross_kv") {
+      std::vector<std::int64_t> times(static_cast<std::size_t>(value.exact.dim()), 1);
+      times[0] = rows / batch;
+      value.exact = value.exact.repeat(times);
+    }
     pass.basis.push_back(name);
   } else {
     const Op* op = is_past(name) ? nullptr : net_.find(name);
@@ -105,9 +114,8 @@ Result<Replayed> StepByOps::replay(std::string_view point, const PointLookup& lo
     if (chained) {
       PS_TRY(const Value value, run_op(*op, pass, true));
       exact = value.exact;
-      bound = value.same_type.is_floating_point()
-                  ? chain_bound(exact, value.same_type, rounding.run)
-                  : at::zeros_like(exact, at::kDouble);
+      bound = value.same_type.is_floating_point() ? chain_bound(exact, value.same_type, units)
+                                                  : at::zeros_like(exact, at::kDouble);
     } else {
       exact = op->run(in, w);
       ++pass.chain;

@@ -130,6 +130,14 @@ TEST(Anatomy, ShiftedAndPermutedAxesAreRelations) {
             "expected with its head axis permuted: 1 holds 4, 4 holds 1");
 }
 
+TEST(Anatomy, AHeadHeldTwiceIsNoPermutation) {
+  EXPECT_EQ(plant([](Index at, const std::vector<float>& b) {
+              if (at.head == 1) at.head = 4;
+              return b[flat(at)];
+            }).relation,
+            "");
+}
+
 TEST(Anatomy, NoiseHasNoRelation) {
   const Rng rng(5, 5);
   const Anatomy a = plant([&](const Index& at, const std::vector<float>& b) {

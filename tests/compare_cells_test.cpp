@@ -156,21 +156,27 @@ TEST(Compare, EveryTailIsSeenToItsLastCell) {
 // rms is known only at the end of the pass: the guess, low or high or zero, must not show.
 TEST(Compare, RelativeBoundIsThatOfTheTrueRms) {
   constexpr std::int64_t kCells = 2 * kBlock + 1003;
-  for (int kind = 0; kind < 4; ++kind) {
+  for (int kind = 0; kind < 5; ++kind) {
     std::vector<double> values = normals(kCells, 4);
     for (std::size_t i = 0; i < values.size(); ++i) {
-      if (kind == 1 && i % 4099 == 7) values[i] *= 1000;                     // missed by a sample
+      if ((kind == 1 || kind == 4) && i % 4099 == 2000) values[i] *= 1000;      // missed by a sample
       if (kind == 2 && i < static_cast<std::size_t>(kBlock)) values[i] = 0;  // half zero
       if (kind == 3) values[i] *= i % 4096 < 16 ? 100 : 0.01;
     }
     const Tensor b = tensor_of(DType::kF32, {kCells}, values);
     const Rng rng(9, static_cast<std::uint64_t>(kind));
     for (std::size_t i = 0; i < values.size(); ++i) values[i] += 1e-4 * rng.normal(i);
+    if (kind == 4) {
+      // Under the guess (1) the first cell is the worst, under the truth (16) the second is, in
+      // the same block.
+      values[100] += 3e-2;
+      values[2000] *= 1.001;
+    }
     const Tensor a = tensor_of(DType::kF32, {kCells}, values);
     double bb = 0;
     for (std::int64_t i = 0; i < kCells; ++i) bb += std::pow(value_at(b.view(), i), 2);
     const double rms = std::sqrt(bb / static_cast<double>(kCells));
-    for (const double limit : {1e-5, 1e-2}) {
+    for (const double limit : {1e-5, 1e-2, 10.0}) {
       const Comparison c = compare(a.view(), b.view(), {BoundSpec::relative(1, limit)});
       expect_like(c, plain_loop(a.view(), b.view(), 0, limit, rms),
                   std::to_string(kind) + " " + std::to_string(limit));

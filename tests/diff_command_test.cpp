@@ -240,6 +240,31 @@ TEST(DiffCommand, ZerosThatTheRunWentOnWithAreADivergence) {
   EXPECT_EQ(d.first("point"), "model.layers.0.self_attn:context");
 }
 
+// k_proj and v_proj are right, but nothing that q_proj goes into is.
+TEST(DiffCommand, RightNeighboursDoNotProveACaptureWrong) {
+  const Diffed d = diff_edited([&](const std::string& name, Tensor& t) {
+    if (name == "model.layers.0.self_attn.q_proj") {
+      set_zero(t);
+      return true;
+    }
+    const bool behind = !name.starts_with("model.rotary") && name != "model:replicated" &&
+                        name != "model.layers.0.input_layernorm" &&
+                        name.find("layers.0.self_attn.k_") == std::string::npos &&
+                        name.find("layers.0.self_attn.v_") == std::string::npos &&
+                        name.find("layers.0.self_attn:k_") == std::string::npos &&
+                        name.find("layers.0.self_attn:v_") == std::string::npos &&
+                        is_floating(t.dtype());
+    for (std::size_t i = 0; behind && i < t.as<double>().size(); ++i) {
+      t.as<double>()[i] = 0.7 * t.as<double>()[i] + 0.1;
+    }
+    return true;
+  });
+  EXPECT_EQ(d.code, 1);
+  EXPECT_EQ(d.text("verdict"), "diverged");
+  EXPECT_EQ(d.first("point"), "model.layers.0.self_attn.q_proj");
+  EXPECT_NE(d.finding("unnamed")->find("message")->text.find("all zero"), std::string::npos);
+}
+
 TEST(DiffCommand, DuplicatedAndResidualCapturesAreInvalid) {
   const Result<SafetensorsFile> file = SafetensorsFile::open(golden(kCase) / kFile0);
   ASSERT_TRUE(file.ok());

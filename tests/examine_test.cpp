@@ -121,5 +121,60 @@ TEST(Examine, ATraceOfAnotherModelIsAnErrorOrADivergenceNeverSilent) {
   EXPECT_EQ(report.verdict, Verdict::kDiverged);
 }
 
+// A trace that keeps the last token's logits, one RoPE row a sample, and bf16 of a float32 run.
+TEST(Examine, ShorterFormsThatTracesMayHaveAreTheSameValues) {
+  const fs::path source = fixtures_dir() / "golden" / "parscale" / "ps_n4_t5_leftpad_posids";
+  const SafetensorsFile old = value_or_die(
+      SafetensorsFile::open(source / "expected" / "step-00000.rank-00000.safetensors"));
+  const auto write = [&](const fs::path& path, bool sixteen_bit, double spoil) {
+    SafetensorsWriter writer = value_or_die(SafetensorsWriter::create(path));
+    for (const auto& entry : old.entries()) {
+      Tensor value = Tensor::copy_of(entry.view);
+      const Shape& shape = entry.view.shape;
+      if (entry.name == "lm_head") {
+        Tensor last(DType::kF32, {shape[0], 1, shape[2]});
+        for (std::int64_t b = 0; b < shape[0]; ++b) {
+          for (std::int64_t v = 0; v < shape[2]; ++v) {
+            last.as<float>()[static_cast<std::size_t>(b * shape[2] + v)] =
+                static_cast<float>(value_at(entry.view, ((b + 1) * shape[1] - 1) * shape[2] + v) +
+                                   (v == 7 ? spoil : 0));
+          }
+        }
+        value = std::move(last);
+      } else if (entry.name.starts_with("model.rotary_emb:") && shape.size() == 3) {
+        const std::int64_t samples = old.find("input_ids")->shape[0];
+        const std::size_t bytes =
+            entry.view.bytes.size() / static_cast<std::size_t>(shape[0] / samples);
+        value = Tensor::copy_of(
+            {entry.view.dtype, {samples, shape[1], shape[2]}, entry.view.bytes.subspan(0, bytes)});
+      }
+      if (sixteen_bit && value.dtype() == DType::kF32) {
+        Tensor rounded(DType::kBF16, value.shape());
+        for (std::int64_t i = 0; i < value.view().count(); ++i) {
+          rounded.as<std::uint16_t>()[static_cast<std::size_t>(i)] =
+              float_to_bf16(static_cast<float>(value_at(value.view(), i)));
+        }
+        value = std::move(rounded);
+      }
+      ok_or_die(writer.add(entry.name, value.view()));
+    }
+    ok_or_die(writer.close());
+  };
+  const TempDir dir;
+  write(dir.path() / "short.safetensors", false, 0);
+  const Report fine = examine_trace(dir.path() / "short.safetensors", source);
+  EXPECT_EQ(fine.verdict, Verdict::kEquivalent) << trouble(fine);
+  // A float32 run whose values were stored as bf16 says so in its manifest.
+  fs::create_directories(dir.path() / "bf16");
+  fs::copy(source / "expected" / "trace.json", dir.path() / "bf16" / "trace.json");
+  write(dir.path() / "bf16" / "step-00000.rank-00000.safetensors", true, 0);
+  const Report rounded = examine_trace(dir.path() / "bf16", source);
+  EXPECT_EQ(rounded.verdict, Verdict::kEquivalent) << trouble(rounded);
+  write(dir.path() / "wrong.safetensors", false, 0.01);
+  const Report wrong = examine_trace(dir.path() / "wrong.safetensors", source);
+  ASSERT_TRUE(wrong.first_divergence);
+  EXPECT_EQ(wrong.first_divergence->point, "lm_head");
+}
+
 }  // namespace
 }  // namespace ps

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include "diff/compare/chunk.h"
+#include "diff/compare/classes.h"
 #include "diff/compare/relation.h"
 
 namespace ps {

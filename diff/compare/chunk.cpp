@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <type_traits>
 
 #include "core/float_bits.h"
@@ -11,56 +10,6 @@
 namespace ps {
 
 namespace {
-
-constexpr double kLowestF16 = -65504.0;
-constexpr double kLowestBF16 = -0x1.fep127;
-constexpr double kLowestF32 = -0x1.fffffep127;
-
-// The lowest value of the tensor's own type; of a wider one, also those of the shorter types: a
-// mask of bfloat16 stays what it is when the trace is stored as float32.
-bool is_lowest(double x, DType dtype) {
-  switch (dtype) {
-    case DType::kF8E4M3:
-      return x == -448.0;
-    case DType::kF8E5M2:
-      return x == -57344.0;
-    case DType::kF64:
-      if (x == std::numeric_limits<double>::lowest()) return true;
-      [[fallthrough]];
-    case DType::kF32:
-    case DType::kBF16:
-    case DType::kF16:
-      return x == kLowestF16 || x == kLowestBF16 || x == kLowestF32;
-    default:
-      return false;
-  }
-}
-
-double highest_of_lowest(DType dtype) {
-  if (dtype == DType::kF8E4M3) return -448.0;
-  if (dtype == DType::kF8E5M2) return -57344.0;
-  return kLowestF16;
-}
-
-// 0 for types whose subnormals are nothing special (8 bits) and for integers.
-double min_normal(DType dtype) {
-  if (dtype == DType::kF64) return 0x1p-1022;
-  if (dtype == DType::kF32 || dtype == DType::kBF16) return 0x1p-126;
-  return dtype == DType::kF16 ? 0x1p-14 : 0.0;
-}
-
-ClassLimits limits_of(DType dtype) {
-  if (!is_floating(dtype)) return {};
-  return {highest_of_lowest(dtype), min_normal(dtype)};
-}
-
-enum class CellClass : std::uint8_t { kNumber, kNan, kPosInf, kNegInf, kLowest };
-
-CellClass class_of(double x, DType dtype) {
-  if (std::isnan(x)) return CellClass::kNan;
-  if (std::isinf(x)) return x > 0 ? CellClass::kPosInf : CellClass::kNegInf;
-  return is_lowest(x, dtype) ? CellClass::kLowest : CellClass::kNumber;
-}
 
 void count(CellClass c, ClassCounts& counts) {
   counts.nan += c == CellClass::kNan ? 1 : 0;
@@ -101,15 +50,6 @@ void add(const ClassCounts& from, ClassCounts& to) {
 }
 
 }  // namespace
-
-CellPair pair_of(double a, DType a_type, double b, DType b_type) {
-  const CellClass mine = class_of(a, a_type), theirs = class_of(b, b_type);
-  if (mine == CellClass::kNumber && theirs == CellClass::kNumber) return CellPair::kNumbers;
-  if (mine == theirs) return CellPair::kAlike;
-  // A number that happens to lie near the lowest is compared as a number.
-  const bool finite = std::isfinite(a) && std::isfinite(b);
-  return finite && a < b / 2 && b < a / 2 ? CellPair::kNumbers : CellPair::kMismatch;
-}
 
 bool fits_float(DType dtype) { return size_of(dtype) <= 2 || dtype == DType::kF32; }
 
@@ -327,7 +267,7 @@ typename ChunkReader<T>::Chunk ChunkReader<T>::read_numbers(std::int64_t begin, 
 template <class T>
 void ChunkReader<T>::count_subnormals(const Chunk& chunk, std::int64_t n,
                                       ChunkCounts& counts) const {
-  const double normal_a = min_normal(a_.dtype), normal_b = min_normal(b_.dtype);
+  const double normal_a = limits_a().min_normal, normal_b = limits_b().min_normal;
   if (normal_a > 0) counts.a.subnormal += loops_.subnormals(chunk.a, chunk.padded, normal_a);
   if (normal_b == 0) return;
   const std::int64_t found = loops_.subnormals(chunk.b, chunk.padded, normal_b);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "diff/compare/classes.h"
 #include "diff/compare/compare.h"
 #include "diff/compare/kernel.h"
 
@@ -21,13 +22,6 @@ struct ChunkCounts {
 
 // T is float where both types lie in it exactly, else double.
 bool fits_float(DType dtype);
-
-enum class CellPair : std::uint8_t {
-  kNumbers,   // a distance says how far they are apart
-  kAlike,     // both NaN, both the same infinity, both the lowest value
-  kMismatch,  // of two classes, or a class and a number
-};
-CellPair pair_of(double a, DType a_type, double b, DType b_type);
 
 template <class T>
 class ChunkReader {

@@ -4,6 +4,7 @@
 
 // Vectors stay inside the functions below; none is handed over between instruction sets.
 #pragma GCC diagnostic ignored "-Wpsabi"
+#include "diff/compare/convert_loops.h"
 #include "diff/compare/loops.h"
 
 namespace ps {

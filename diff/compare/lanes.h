@@ -52,7 +52,7 @@ PS_INLINE typename L::Doubles load_cells(const double* from) {
 }
 template <class L>
 PS_INLINE typename L::Doubles load_cells(const float* from) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)
   if constexpr (sizeof(typename L::Doubles) == 64) {  // GCC 12 makes four instructions of it
     typename L::Doubles out;
     asm("vcvtps2pd %1, %0" : "=v"(out) : "vm"(load<typename L::HalfFloats>(from)));
@@ -65,7 +65,7 @@ PS_INLINE typename L::Doubles load_cells(const float* from) {
 // rounded before it is added; that of a double is.
 template <class L, class T>
 PS_INLINE typename L::Doubles add_square(typename L::Doubles sum, const typename L::Doubles& x) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)
   if constexpr (sizeof(T) == 4 && L::kDoubles >= 4) {
     asm("vfmadd231pd %1, %1, %0" : "+v"(sum) : "v"(x));
     return sum;

@@ -46,13 +46,16 @@ PointRow judge_exactly(std::int64_t step, const std::string& point, const Tensor
   return row;
 }
 
-std::optional<Tensor> broadcast_to(const TensorView& value, const Shape& shape) {
+std::optional<Tensor> broadcast_to(const TensorView& value, const Shape& shape,
+                                   bool rows_of_samples) {
   Shape from = value.shape;
   while (from.size() > shape.size() && from.front() == 1) from.erase(from.begin());
   while (from.size() < shape.size()) from.insert(from.begin(), 1);
   if (from.size() != shape.size()) return std::nullopt;
   for (std::size_t i = 0; i < shape.size(); ++i) {
-    if (from[i] != shape[i] && from[i] != 1) return std::nullopt;
+    // Replica-major rows: row r is sample r mod B.
+    const bool tiled = rows_of_samples && i == 0 && from[i] > 0 && shape[i] % from[i] == 0;
+    if (from[i] != shape[i] && from[i] != 1 && !tiled) return std::nullopt;
   }
   Tensor out(value.dtype, shape);
   const auto size = static_cast<std::size_t>(size_of(value.dtype));
@@ -60,13 +63,23 @@ std::optional<Tensor> broadcast_to(const TensorView& value, const Shape& shape) 
   for (std::int64_t i = 0; i < n; ++i) {
     std::int64_t rest = i, source = 0, stride = 1;
     for (std::size_t axis = shape.size(); axis-- > 0;) {
-      const std::int64_t at = rest % shape[axis];
+      source += rest % shape[axis] % from[axis] * stride;
       rest /= shape[axis];
-      source += from[axis] == 1 ? 0 : at * stride;
       stride *= from[axis];
     }
     std::memcpy(out.bytes().data() + static_cast<std::size_t>(i) * size,
                 value.bytes.data() + static_cast<std::size_t>(source) * size, size);
+  }
+  return out;
+}
+
+Tensor last_token(const TensorView& value) {
+  const std::int64_t batch = value.shape[0], length = value.shape[1];
+  Tensor out(value.dtype, {batch, 1, value.shape[2]});
+  const auto row = static_cast<std::size_t>(value.shape[2] * size_of(value.dtype));
+  for (std::int64_t b = 0; b < batch; ++b) {
+    std::copy_n(value.bytes.data() + static_cast<std::size_t>((b + 1) * length - 1) * row, row,
+                out.bytes().data() + static_cast<std::size_t>(b) * row);
   }
   return out;
 }
@@ -140,13 +153,20 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
     PS_TRY(own, reference_.own(op.point));
   }
 
-  // A mask of one row for all, or an extra leading axis of one, is the same value.
+  // A mask of one row for all, a table of one row a sample, an extra leading axis of one: the same
+  // value. Logits may be those of the last token alone.
   TensorView value = *captured;
   std::optional<Tensor> repeated;
-  if (value.shape != exact.value.shape()) {
-    repeated = broadcast_to(value, exact.value.shape());
+  const Shape& full = exact.value.shape();
+  if (op.point == "lm_head" && value.shape.size() == 3 && value.shape[1] == 1 && full[1] > 1 &&
+      value.shape[0] == full[0] && value.shape[2] == full[2]) {
+    exact.value = last_token(exact.value.view());
+    exact.bound = last_token(exact.bound.view());
+    if (own) own = last_token(own->view());
+  } else if (value.shape != full) {
+    repeated = broadcast_to(value, full, op.kind == "rope_table" || op.kind == "mask");
     if (!repeated) {
-      judge_shape(op.point, value, exact.value.shape());
+      judge_shape(op.point, value, full);
       return {};
     }
     value = repeated->view();

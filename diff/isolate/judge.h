@@ -77,8 +77,12 @@ Tensor rows_of_beams(const TensorView& cache, const std::vector<std::int64_t>& b
 PointRow judge_exactly(std::int64_t step, const std::string& point, const TensorView& value,
                        const TensorView& expected);
 
-// Candidate tensors with a size-1 axis where the reference has more (a mask of one row for all), or
-// the other way round, are repeated explicitly before they are compared. Null: cannot be.
-std::optional<Tensor> broadcast_to(const TensorView& value, const Shape& shape);
+// A value with fewer cells than the reference's, where trace.md allows it: axes of size 1 are
+// repeated (a mask of one row for all), and tables of B rows are repeated for each replica. Nothing
+// when the shapes do not fit that way.
+std::optional<Tensor> broadcast_to(const TensorView& value, const Shape& shape,
+                                   bool rows_of_samples);
+// The last token of [B,S,V], as [B,1,V]: what a trace has that keeps only the logits it needs.
+Tensor last_token(const TensorView& value);
 
 }  // namespace ps

@@ -7,7 +7,7 @@ trace with one point per op of the lab's graph, and `parscope diagnose` reads bo
 those of the lab's diag.py: a fault is detected when a point diverges that does not diverge on the
 clean run of the same input, and located when the first divergence is the faulted op's own output.
 "propagated" points are inherited, so they count for nothing here.
-Exits 1 on a false alarm or when a fault is detected at an earlier point than its own.
+Exits 1 on a false alarm or when a point before the faulted one diverges.
 """
 import argparse
 import json
@@ -37,10 +37,8 @@ WRONG = {"diverged", "nonfinite", "shape", "missing"}  # "propagated" and "heale
 
 def point(op):
     """The name in spec/trace.md of what the lab calls op ("L3.qr")."""
-    if op in TOP:
-        return TOP[op]
-    layer, short = op.split(".")
-    return f"model.layers.{layer[1:]}{LAYER_POINTS[short]}"
+    layer, _, short = op.partition(".")
+    return TOP[op] if op in TOP else f"model.layers.{layer[1:]}{LAYER_POINTS[short]}"
 
 
 def config(lab):
@@ -58,11 +56,8 @@ def write_checkpoint(lab, weights, folder):
     (folder / "config.json").write_text(json.dumps(config(lab), indent=1))
     tensors = {}
     for key, value in weights.items():
-        if key in TOP_WEIGHTS:
-            name = TOP_WEIGHTS[key]
-        else:
-            layer, short = key.split(".")
-            name = f"model.layers.{layer}.{LAYER_WEIGHTS[short]}"
+        layer, _, short = key.partition(".")
+        name = TOP_WEIGHTS[key] if key in TOP_WEIGHTS else f"model.layers.{layer}.{LAYER_WEIGHTS[short]}"
         stored = value.to(torch.bfloat16)
         assert torch.equal(stored.float(), value), f"{key} is not exact in bfloat16"
         tensors[name + ".weight"] = stored.contiguous()
@@ -109,13 +104,12 @@ def main():
     weights = lab.make_weights()
     ops, faults = lab.graph(weights), lab.faults(weights)
     if args.candidate == "bf16":
-        faults = {}  # clean runs only: half of the faults exist in the kern mode alone
+        faults = {n: f for n, f in faults.items() if not {"ft", "kind"} & f[1].keys()}  # 4 exist in kern mode alone
     order = [point(name) for name, _, _ in ops]
     write_checkpoint(lab, weights, work / "model")
     runs, tally = [], dict(clean_points=0, clean_points_red=0, clean_runs_red=0, faults=0, detected=0, exact=0, early=0)
-    for seed in range(5):
-        make = torch.Generator().manual_seed(100 + seed)  # the five inputs of diag.py
-        ids = torch.randint(1, lab.V, (lab.B, lab.T), generator=make)
+    for seed in range(5):  # the five inputs of diag.py
+        ids = torch.randint(1, lab.V, (lab.B, lab.T), generator=torch.Generator().manual_seed(100 + seed))
         ids[:, 0] = 0
         clean = set()
         for name, fault in [("clean", None), *faults.items()]:
@@ -123,8 +117,7 @@ def main():
             write_trace(lab, ids, lab.run(ops, ids, args.candidate, fault), trace)
             report = diagnose(args.parscope, trace, work / "model")
             points = report["points"]
-            missing = set(order) - {p["point"] for p in points}
-            assert not missing, f"not judged: {sorted(missing)}"
+            assert {p["point"] for p in points} == set(order), "a point of the trace was not judged"
             red = [p["point"] for p in points if p["status"] in WRONG]
             first = (report.get("first_divergence") or {}).get("point")
             ratios = {p["point"]: p["ratio"] for p in points}
