@@ -159,7 +159,7 @@ TEST(Compare, RelativeBoundIsThatOfTheTrueRms) {
   for (int kind = 0; kind < 5; ++kind) {
     std::vector<double> values = normals(kCells, 4);
     for (std::size_t i = 0; i < values.size(); ++i) {
-      if ((kind == 1 || kind == 4) && i % 4099 == 2000) values[i] *= 1000;      // missed by a sample
+      if ((kind == 1 || kind == 4) && i % 4099 == 2000) values[i] *= 1000;   // missed by a sample
       if (kind == 2 && i < static_cast<std::size_t>(kBlock)) values[i] = 0;  // half zero
       if (kind == 3) values[i] *= i % 4096 < 16 ? 100 : 0.01;
     }

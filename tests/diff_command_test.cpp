@@ -187,6 +187,21 @@ TEST(DiffCommand, OtherTokensPositionsOrPhaseAreInvalid) {
   expect_invalid(diff(dir / "c", from), "capture-phase");
 }
 
+// Absent positions are past ... past + S - 1; absent marks mean that every token is real.
+TEST(DiffCommand, AbsentInputsMustMeanWhatTheOtherTraceSays) {
+  const auto with = [](const std::string& name, const Shape& shape,
+                       const std::vector<std::int64_t>& values) {
+    const TempDir dir;
+    copy_trace(golden(kCase), dir / "c", kFile0, [](const std::string&, Tensor&) { return true; },
+               {{name, Tensor::of<std::int64_t>(DType::kI64, shape, values)}});
+    return diff(dir / "c", golden(kCase));
+  };
+  EXPECT_EQ(with("position_ids", {2, 5}, {0, 1, 2, 3, 4, 0, 1, 2, 3, 4}).code, 0);
+  EXPECT_EQ(with("attention_mask", {2, 5}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}).code, 0);
+  expect_invalid(with("position_ids", {2, 5}, {0, 1, 2, 3, 4, 0, 0, 1, 2, 3}), "capture-inputs");
+  expect_invalid(with("attention_mask", {2, 5}, {1, 1, 1, 1, 1, 0, 1, 1, 1, 1}), "capture-inputs");
+}
+
 TEST(DiffCommand, AnotherModelIsInvalid) {
   const TempDir dir;
   copy_trace(golden(kCase), dir / "c", kFile0, [](const std::string&, Tensor&) { return true; });

@@ -46,6 +46,24 @@ bool constant(const TensorView& v) {
   return v.count() > 1;
 }
 
+bool all_real(const TensorView& mask) {
+  for (std::int64_t i = 0; i < mask.count(); ++i) {
+    if (value_at(mask, i) != 1) return false;
+  }
+  return true;
+}
+
+// Every row is p, p + 1, p + 2, ... from the same p.
+bool counts_up(const TensorView& positions) {
+  const std::int64_t length = positions.shape.empty() ? 1 : positions.shape.back();
+  for (std::int64_t i = 0; i < positions.count(); ++i) {
+    if (value_at(positions, i) != value_at(positions, 0) + static_cast<double>(i % length)) {
+      return false;
+    }
+  }
+  return true;
+}
+
 // Tensors that must be equal where both traces have them.
 void same_input(const StepPair& step, const std::string& name, std::vector<Finding>& out) {
   const TensorView* a = input(*step.candidate, name);
@@ -53,18 +71,18 @@ void same_input(const StepPair& step, const std::string& name, std::vector<Findi
   const bool ids = name == "input_ids";
   if (a == nullptr || b == nullptr) {
     if ((a == nullptr) == (b == nullptr) || (ids && !step.pairs.empty() && a == nullptr)) return;
-    // An absent mask means that all tokens are real; absent positions, past ... past + S - 1.
+    // Where a trace carries its tokens, an absent mask means that all are real, and absent
+    // positions mean past ... past + S - 1: the other trace must say the same.
+    const TraceStep& lacking = a == nullptr ? *step.candidate : *step.expected;
+    if (ids || input(lacking, "input_ids") == nullptr) return;
     const TensorView& there = a != nullptr ? *a : *b;
-    bool is_default = name == "attention_mask";
-    for (std::int64_t i = 0; is_default && i < there.count(); ++i) {
-      is_default = value_at(there, i) == 1;
-    }
-    if (name != "attention_mask" || is_default) return;
-    Finding f = invalid(step, "inputs-incomplete", name,
-                        std::string("only the ") + (a != nullptr ? "candidate" : "expected") +
-                            " trace has " + name + ", and it marks padding");
-    f.severity = Severity::kWarning;
-    out.push_back(std::move(f));
+    if (name == "attention_mask" ? all_real(there) : counts_up(there)) return;
+    out.push_back(invalid(
+        step, "capture-inputs", name,
+        std::string("only the ") + (a != nullptr ? "candidate" : "expected") + " trace has " +
+            name +
+            (name == "attention_mask" ? ", and it marks padding"
+                                      : ", and they are not the ones that the other run took")));
     return;
   }
   if (a->shape != b->shape) {
