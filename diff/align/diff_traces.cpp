@@ -12,29 +12,13 @@
 #include "diff/compare/anatomy.h"
 #include "diff/compare/compare.h"
 #include "diff/compare/parallel.h"
+#include "diff/isolate/lockstep.h"
 
 namespace ps {
 
 namespace {
 
 constexpr std::int64_t kLarge = 1 << 20;  // cells; below this, whole points run side by side
-
-std::string_view class_of_op(const std::optional<PointRef>& ref) {
-  if (!ref) return "unknown";
-  const std::string_view op = ref->spec->op;
-  if (op.starts_with("rope") || op.starts_with("replica_rope")) return "rope";
-  if (op.starts_with("mask")) return "mask";
-  if (op == "rms_norm" || op == "residual") return "norm";
-  if (op == "cache_append") return "cache";
-  if (op == "replicate") return "replica";
-  if (op.starts_with("aggregate") || ref->spec->name.starts_with("model.aggregate")) {
-    return "aggregation";
-  }
-  if (op == "scores" || op == "probs" || op == "context" || op.starts_with("cross_")) {
-    return "attention";
-  }
-  return "weights";
-}
 
 bool is_table(const std::optional<PointRef>& ref) {
   return ref && (ref->spec->op == "rope_table" || ref->spec->op == "rope_freq" ||
@@ -269,10 +253,9 @@ class Differ {
   void first(std::size_t step, std::size_t index) {
     const Pair& pair = steps_[step].pairs[index];
     const Judged& judged = judged_[step][index];
-    const std::optional<PointRef> ref = find_point(pair.point);
     Finding f;
     f.id = "unnamed";
-    f.fault_class = class_of_op(ref);
+    f.fault_class = fault_class_of(pair.point);
     f.confidence = Confidence::kUnnamed;
     f.step = pair.step;
     f.rank = pair.rank;

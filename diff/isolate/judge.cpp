@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "diff/isolate/where.h"
+#include "diff/compare/axes.h"
 
 namespace ps {
 
@@ -214,7 +214,7 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   if (!local.ok()) {
     if (!first_) {
       first_ = {step_, 0, op.point,
-                where_text(op.point, value.shape, local.first_wrong(), inputs_.batch)};
+                place_of(named_axes(op.point, value.shape, inputs_.batch), local.first_wrong())};
     }
     if (divergence_) divergence_({op, value, exact, local, ignored});
   }

@@ -124,19 +124,21 @@ double lambda_for(double cells, double false_alarm) {
   return std::sqrt(2.0 * std::log(2.0 * std::max(1.0, cells) / false_alarm));
 }
 
-std::string_view fault_class_of(std::string_view op_kind, std::string_view point) {
-  if (op_kind.starts_with("rope") || op_kind.starts_with("replica_rope")) return "rope";
-  if (op_kind.starts_with("mask")) return "mask";
-  if (op_kind == "rms_norm") return "norm";
-  if (op_kind == "cache_append") return "cache";
-  if (op_kind == "replicate") return "replica";
-  if (op_kind.starts_with("aggregate")) return "aggregation";
-  if (op_kind == "scores" || op_kind == "probs" || op_kind == "context" ||
-      op_kind.starts_with("cross_")) {
+std::string_view fault_class_of(std::string_view point) {
+  const std::optional<PointRef> ref = find_point(canonical_point(point));
+  if (!ref) return "unknown";
+  const std::string_view op = ref->spec->op;
+  if (op.starts_with("rope") || op.starts_with("replica_rope")) return "rope";
+  if (op.starts_with("mask")) return "mask";
+  if (op == "rms_norm" || op == "residual") return "norm";
+  if (op == "cache_append") return "cache";
+  if (op == "replicate") return "replica";
+  if (op.starts_with("aggregate") || ref->spec->name.starts_with("model.aggregate")) {
+    return "aggregation";
+  }
+  if (op == "scores" || op == "probs" || op == "context" || op.starts_with("cross_")) {
     return "attention";
   }
-  if (point.starts_with("model.aggregate_layer")) return "aggregation";
-  if (op_kind == "residual") return "norm";
   return "weights";
 }
 
@@ -149,7 +151,7 @@ Finding unnamed_finding(const FirstDivergence& first, const PointRow& row) {
   f.point = first.point;
   f.where = first.where;
   const std::optional<PointRef> ref = find_point(canonical_point(first.point));
-  f.fault_class = ref ? fault_class_of(ref->spec->op, first.point) : "unknown";
+  f.fault_class = fault_class_of(first.point);
   char numbers[160];
   if (row.status == PointStatus::kShape) {
     f.message = "this op gives a value of another shape";

@@ -33,7 +33,7 @@ double lambda_for(double cells, double false_alarm);
 
 // "unnamed" at the op that went wrong first: what is known without a cause.
 Finding unnamed_finding(const FirstDivergence& first, const PointRow& row);
-// The class that faults.json gives to an op of this kind.
-std::string_view fault_class_of(std::string_view op_kind, std::string_view point);
+// The class that faults.json gives to the op that writes a point; "unknown" for other names.
+std::string_view fault_class_of(std::string_view point);
 
 }  // namespace ps
