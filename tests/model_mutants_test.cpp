@@ -17,6 +17,9 @@
 #include "core/file.h"
 #include "model/thread_pool.h"
 
+#ifndef PS_MODEL_CUDA_LINK  // the CUDA half and its runtime, where it was built
+#define PS_MODEL_CUDA_LINK ""
+#endif
 #ifndef PS_OPENBLAS
 #define PS_OPENBLAS "/usr/lib/x86_64-linux-gnu/openblas-pthread/libopenblas.a"
 #endif
@@ -167,8 +170,8 @@ class Bench {
   }
   static std::string libraries() {
     const std::string build = PS_BINARY_DIR;
-    return " " + build + "/libps_model.a " + build + "/libps_core.a " + build + "/libps_model.a " +
-           PS_OPENBLAS;
+    return " -Wl,--start-group " + build + "/libps_model.a " + build + "/libps_core.a " +
+           PS_OPENBLAS + PS_MODEL_CUDA_LINK + " -Wl,--end-group";
   }
   fs::path dir_;
 };

@@ -2,6 +2,8 @@
 // tiny and on the Qwen2-0.5B shape (random float weights, made once and kept in PARSCOPE_BENCH_DIR
 // or /tmp; the larger shape only with PARSCOPE_BENCH_LARGE=1: 2 GB of disk for each P). Each
 // candidate row carries `vs_reference`: its time over the reference's, same inputs, same threads.
+// The rows with taps carry `vs_no_taps`, against passes in turn with theirs. Where there is a GPU,
+// the same rows run on it, under <shape>/<P>/cuda/.
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -10,6 +12,7 @@
 #include <benchmark/benchmark.h>
 
 #include "core/engine.h"
+#include "model/backend.h"
 #include "model/candidate.h"
 #include "tests/support/random_model.h"
 
@@ -80,9 +83,9 @@ StepInputs inputs(const BenchShape& shape, std::int64_t length) {
   return in;
 }
 
-std::unique_ptr<Engine> candidate(const Model& model) {
+std::unique_ptr<Engine> candidate(const Model& model, Device device) {
   CandidateOptions options;
-  options.device = Device::kHost;
+  options.device = device;
   auto opened = open_candidate(model, options);
   return opened.ok() ? std::move(opened).value() : nullptr;
 }
@@ -121,25 +124,38 @@ void report(benchmark::State& state, double best, double reference) {
   }
 }
 
-void prefill(benchmark::State& state, const BenchShape& shape, std::int64_t replicas,
+void prefill(benchmark::State& state, const BenchShape& shape, std::int64_t replicas, Device device,
              Sink::Wants wants) {
   const Model& model = model_of(shape, replicas);
   const StepInputs prompt = inputs(shape, shape.tokens / replicas);
-  const auto engine = candidate(model);
-  Sink sink(wants);
-  double best = 1e30;
+  const auto engine = candidate(model, device);
+  if (engine == nullptr) return state.SkipWithError("the engine does not open");
+  Sink sink(wants), none(Sink::Wants::kLogits);
+  seconds_of(*engine, prompt, none);
+  double best = 1e30, best_without = 1e30;
   for (auto _ : state) {
     engine->reset();
     best = std::min(best, seconds_of(*engine, prompt, sink));
+    if (wants == Sink::Wants::kLogits) continue;
+    state.PauseTiming();
+    engine->reset();
+    best_without = std::min(best_without, seconds_of(*engine, prompt, none));
+    state.ResumeTiming();
   }
-  report(state, best,
-         wants == Sink::Wants::kLogits ? reference_seconds(model, prompt, nullptr) : 0);
+  if (wants == Sink::Wants::kLogits) {
+    report(state, best, reference_seconds(model, prompt, nullptr));
+  } else {
+    report(state, best, 0);
+    state.counters["vs_no_taps"] = best / best_without;
+  }
 }
 
-void decode(benchmark::State& state, const BenchShape& shape, std::int64_t replicas) {
+void decode(benchmark::State& state, const BenchShape& shape, std::int64_t replicas,
+            Device device) {
   const Model& model = model_of(shape, replicas);
   const StepInputs prompt = inputs(shape, shape.tokens / replicas), next = inputs(shape, 1);
-  const auto engine = candidate(model);
+  const auto engine = candidate(model, device);
+  if (engine == nullptr) return state.SkipWithError("the engine does not open");
   Sink sink(Sink::Wants::kLogits);
   seconds_of(*engine, prompt, sink);
   double best = 1e30;
@@ -147,24 +163,29 @@ void decode(benchmark::State& state, const BenchShape& shape, std::int64_t repli
   report(state, best, reference_seconds(model, prompt, &next));
 }
 
+void register_rows(const BenchShape& shape, std::int64_t replicas, Device device) {
+  const std::string name = std::string(shape.name) + "/P" + std::to_string(replicas) +
+                           (device == Device::kCuda ? "/cuda" : "");
+  const auto add = [&](const std::string& what, auto run) {
+    benchmark::RegisterBenchmark((name + what).c_str(), run)
+        ->Iterations(&shape == &kLarge ? 3 : 50)
+        ->Unit(benchmark::kMillisecond);
+  };
+  const auto add_prefill = [&](const std::string& what, Sink::Wants wants) {
+    add(what, [=, &shape](benchmark::State& s) { prefill(s, shape, replicas, device, wants); });
+  };
+  add_prefill("/prefill", Sink::Wants::kLogits);
+  add_prefill("/prefill_outer_taps", Sink::Wants::kOuter);
+  add_prefill("/prefill_all_taps", Sink::Wants::kAll);
+  add("/decode", [=, &shape](benchmark::State& s) { decode(s, shape, replicas, device); });
+}
+
 int register_all() {
   for (const BenchShape* shape : {&kTiny, &kLarge}) {
     if (shape == &kLarge && std::getenv("PARSCOPE_BENCH_LARGE") == nullptr) continue;
     for (const std::int64_t replicas : {1, 4}) {
-      const std::string name = std::string(shape->name) + "/P" + std::to_string(replicas);
-      const int repeats = shape == &kLarge ? 3 : 50;
-      const auto add = [&](const std::string& what, auto run) {
-        benchmark::RegisterBenchmark((name + what).c_str(), run)
-            ->Iterations(repeats)
-            ->Unit(benchmark::kMillisecond);
-      };
-      add("/prefill",
-          [=](benchmark::State& s) { prefill(s, *shape, replicas, Sink::Wants::kLogits); });
-      add("/prefill_outer_taps",
-          [=](benchmark::State& s) { prefill(s, *shape, replicas, Sink::Wants::kOuter); });
-      add("/prefill_all_taps",
-          [=](benchmark::State& s) { prefill(s, *shape, replicas, Sink::Wants::kAll); });
-      add("/decode", [=](benchmark::State& s) { decode(s, *shape, replicas); });
+      register_rows(*shape, replicas, Device::kHost);
+      if (cuda_devices() > 0) register_rows(*shape, replicas, Device::kCuda);
     }
   }
   return 0;
