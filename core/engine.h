@@ -13,6 +13,7 @@
 
 #include "core/checkpoint.h"
 #include "core/config.h"
+#include "core/fault.h"
 #include "core/result.h"
 #include "core/tensor.h"
 
@@ -112,6 +113,11 @@ class ReferenceStep {
   // From the points that `lookup` has; inputs that it lacks are computed from theirs, and so on.
   virtual Result<Replayed> replay(std::string_view point, const PointLookup& lookup,
                                   const Rounding& rounding) = 0;
+  // Each fault that touches an op between the given points and `point`, done wrong in turn: what it
+  // makes of `point`. Solvers look at the candidate's own value, which `lookup` gives.
+  virtual Result<void> suspects(std::string_view point, const PointLookup& lookup,
+                                const Rounding& rounding, const SuspectOptions& options,
+                                const SuspectCall& call) = 0;
   // The value in the reference's own run. Each point can be asked for once; what nobody needs any
   // more is forgotten, so that points asked for in the order of ops() never pile up.
   virtual Result<Tensor> own(std::string_view point) = 0;
@@ -130,6 +136,8 @@ class Reference : public Engine {
                                 const PointLookup& lookup) = 0;
   // The next forward step, op by op. One at a time; its caches become the reference's own.
   virtual Result<std::unique_ptr<ReferenceStep>> step(const StepInputs& inputs) = 0;
+  // The faults that it can replay; `applies`: those that this model could have.
+  virtual std::vector<FaultInfo> faults(bool only_applicable) const = 0;
   // A fresh forward and backward pass; taps grad/NAME for every parameter that a gradient reached.
   virtual Result<void> gradients(const StepInputs& inputs, Loss loss, Tap& tap) = 0;
 };

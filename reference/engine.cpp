@@ -135,6 +135,7 @@ Result<void> ReferenceEngine::forward(const StepInputs& inputs, Tap& tap) {
 
 void ReferenceEngine::reset() {
   cache_.clear();
+  earlier_.clear();
   past_ = 0;
   batch_ = 0;
 }

@@ -30,6 +30,7 @@ class ReferenceEngine final : public Reference {
   Result<Tensor> replay(const StepInputs& inputs, std::int64_t past, std::string_view point,
                         const PointLookup& lookup) override;
   Result<std::unique_ptr<ReferenceStep>> step(const StepInputs& inputs) override;
+  std::vector<FaultInfo> faults(bool only_applicable) const override;
   Result<void> gradients(const StepInputs& inputs, Loss loss, Tap& tap) override;
 
  private:
@@ -48,6 +49,7 @@ class ReferenceEngine final : public Reference {
   Cache cache_;
   std::int64_t past_ = 0;
   std::int64_t batch_ = 0;
+  std::vector<StepInputs> earlier_;  // of the steps that filled the cache
 };
 
 // "" when the inputs fit the model and the cache, else what is wrong.

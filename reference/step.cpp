@@ -16,6 +16,18 @@ bool is_cache(std::string_view point) {
 
 }  // namespace
 
+// A mask of numbers is an additive one (what is hidden is far below zero, or minus infinity), or
+// ones where it may attend.
+at::Tensor from_capture(const std::string& point, const TensorView& view, const Types& types) {
+  const at::Tensor value = borrow(view);
+  if (point.starts_with("model:mask") && value.is_floating_point()) {
+    const bool zero_or_one = value.eq(0).logical_or(value.eq(1)).all().item<bool>();
+    if (zero_or_one && value.eq(1).any().item<bool>()) return value.eq(1);
+    return value.to(at::kDouble).le(-1000.0).logical_not();
+  }
+  return value.to(point_type(point, types));
+}
+
 StepByOps::StepByOps(ReferenceEngine& engine, StepInputs inputs)
     : engine_(engine),
       inputs_(std::move(inputs)),
@@ -32,16 +44,29 @@ Weights& StepByOps::same_type_weights(DType run) {
   return *engine_.same_type_;
 }
 
+const Net& StepByOps::same_net(DType run) {
+  if (!same_net_ || same_dtype_ != run) {
+    StepContext context = net_.context();
+    context.types = types_of(scalar_type(run));
+    same_net_.emplace(context);
+    build(*same_net_);
+    same_dtype_ = run;
+  }
+  return *same_net_;
+}
+
 // Runs one op on values that are given or were computed by the ops before it. The pass in the
 // candidate's type is only needed where something was not given.
-Result<StepByOps::Value> StepByOps::run_op(const Op& op, Pass& pass, bool with_same_type) {
+Result<StepByOps::Value> StepByOps::run_op(const Op& right, Pass& pass, bool with_same_type) {
+  pass.ran.push_back(&right);
+  const bool wrong = pass.wrong != nullptr && pass.wrong->contains(right.point);
+  const Op& op = wrong ? pass.wrong->at(right.point) : right;
   Tensors in, same_in;
   for (const Point& name : op.inputs) {
     PS_TRY(const Value value, value_of(name, pass));
     in.push_back(value.exact);
     same_in.push_back(value.same_type.defined() ? value.same_type : value.exact);
   }
-  ++pass.chain;
   Tensors w;
   for (const std::string& name : op.weights) w.push_back(engine_.weights_.get(name));
   Value out;
@@ -49,14 +74,8 @@ Result<StepByOps::Value> StepByOps::run_op(const Op& op, Pass& pass, bool with_s
   if (!with_same_type) return out;
 
   const Types types = types_of(scalar_type(pass.rounding.run));
-  if (!same_net_ || same_dtype_ != pass.rounding.run) {
-    StepContext context = net_.context();
-    context.types = types;
-    same_net_.emplace(context);
-    build(*same_net_);
-    same_dtype_ = pass.rounding.run;
-  }
-  const Op* same_op = same_net_->find(op.point);
+  const Op* same_op =
+      wrong ? &pass.wrong_same->at(op.point) : same_net(pass.rounding.run).find(op.point);
   for (std::size_t i = 0; i < same_in.size(); ++i) {
     same_in[i] = same_in[i].to(point_type(plain(op.inputs[i]), types));
   }
@@ -72,7 +91,7 @@ Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass
   if (const auto it = pass.known.find(name); it != pass.known.end()) return it->second;
   Value value;
   if (const std::optional<TensorView> given = pass.lookup(name)) {
-    value.exact = borrow(*given).to(point_type(plain(name), engine_.types_));
+    value.exact = from_capture(plain(name), *given, engine_.types_);
     // Tables may come with a row a sample; the ops want one a replica-major row.
     const std::int64_t batch = inputs_.batch, rows = net_.context().rows();
     const bool table = name.starts_with("model.rotary_emb:") || name.starts_with("model:mask");
@@ -86,10 +105,48 @@ Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass
   } else {
     const Op* op = is_past(name) ? nullptr : net_.find(name);
     if (op == nullptr) return bad_input(name, "was not captured, and nothing captured leads to it");
-    PS_TRY(value, run_op(*op, pass, true));
+    PS_TRY(value, run_op(*op, pass, pass.wrong == nullptr || pass.wrong_same != nullptr));
   }
   pass.known.emplace(name, value);
   return value;
+}
+
+// An op that is done right on given inputs has a bound of its own; a chain, and an op done wrong,
+// have the error of the same ops in the candidate's type, and the last op's own bound where it can
+// be derived.
+Result<void> StepByOps::run_last(const Op& right, Pass& pass, at::Tensor& exact,
+                                 at::Tensor& bound) {
+  const bool wrong = pass.wrong != nullptr && pass.wrong->contains(right.point);
+  const Op& op = wrong ? pass.wrong->at(right.point) : right;
+  Tensors in, w;
+  bool chained = wrong;
+  for (const Point& name : op.inputs) {
+    PS_TRY(const Value value, value_of(name, pass));
+    in.push_back(value.exact);
+    chained = chained || value.same_type.defined();
+  }
+  for (const std::string& name : op.weights) w.push_back(engine_.weights_.get(name));
+  const RoundingUnits units = units_of(pass.rounding);
+  if (chained) {
+    PS_TRY(const Value value, run_op(right, pass, true));
+    exact = value.exact;
+    bound = value.same_type.is_floating_point() ? chain_bound(exact, value.same_type, units)
+                                                : at::zeros_like(exact, at::kDouble);
+  } else {
+    exact = op.run(in, w);
+    pass.ran.push_back(&right);
+    bound = at::zeros_like(exact, at::kDouble);
+  }
+  if (!exact.is_floating_point()) return {};
+  const bool derivable = op.inputs == right.inputs && op.weights == right.weights;
+  try {
+    if (derivable)
+      bound = bound + bound_of(op, net_.context(), in, w, exact, units).expand_as(exact);
+  } catch (const std::exception&) {  // a shape that the right op never has
+    if (!wrong) throw;
+  }
+  if (wrong) bound = bound + exact.abs() * (2.02 * units.result) + units.floor;
+  return {};
 }
 
 Result<Replayed> StepByOps::replay(std::string_view point, const PointLookup& lookup,
@@ -100,35 +157,14 @@ Result<Replayed> StepByOps::replay(std::string_view point, const PointLookup& lo
   }
   try {
     const at::NoGradGuard no_grad;
-    Pass pass{lookup, rounding, {}, {}, 0};
-    Tensors in, w;
-    bool chained = false;
-    for (const Point& name : op->inputs) {
-      PS_TRY(const Value value, value_of(name, pass));
-      in.push_back(value.exact);
-      chained = chained || value.same_type.defined();
-    }
-    for (const std::string& name : op->weights) w.push_back(engine_.weights_.get(name));
-    const RoundingUnits units = units_of(rounding);
+    Pass pass{lookup, rounding, {}, {}, {}};
     at::Tensor exact, bound;
-    if (chained) {
-      PS_TRY(const Value value, run_op(*op, pass, true));
-      exact = value.exact;
-      bound = value.same_type.is_floating_point() ? chain_bound(exact, value.same_type, units)
-                                                  : at::zeros_like(exact, at::kDouble);
-    } else {
-      exact = op->run(in, w);
-      ++pass.chain;
-      bound = at::zeros_like(exact, at::kDouble);
-    }
-    if (exact.is_floating_point()) {
-      bound = bound + bound_of(*op, net_.context(), in, w, exact, units).expand_as(exact);
-    }
+    PS_TRY_VOID(run_last(*op, pass, exact, bound));
     Replayed out;
     out.value = Tensor::copy_of(view_of(exact.contiguous()));
     out.bound = Tensor::copy_of(view_of(bound.contiguous()));
     out.basis = std::move(pass.basis);
-    out.chain = pass.chain;
+    out.chain = static_cast<std::int64_t>(pass.ran.size());
     return out;
   } catch (const std::exception& e) {
     Error error = torch_error(std::string(point), e);
@@ -183,6 +219,7 @@ Result<void> StepByOps::finish() {
   engine_.cache_ = std::move(next_cache_);
   engine_.past_ += inputs_.length;
   engine_.batch_ = inputs_.batch;
+  engine_.earlier_.push_back(inputs_);
   finished_ = true;
   return {};
 }

@@ -7,8 +7,12 @@
 
 #include "reference/bounds.h"
 #include "reference/engine.h"
+#include "reference/fault.h"
 
 namespace ps::reference {
+
+// A captured value in the reference's type.
+at::Tensor from_capture(const std::string& point, const TensorView& view, const Types& types);
 
 class StepByOps final : public ReferenceStep {
  public:
@@ -17,6 +21,8 @@ class StepByOps final : public ReferenceStep {
   const std::vector<OpInfo>& ops() const override { return infos_; }
   Result<Replayed> replay(std::string_view point, const PointLookup& lookup,
                           const Rounding& rounding) override;
+  Result<void> suspects(std::string_view point, const PointLookup& lookup, const Rounding& rounding,
+                        const SuspectOptions& options, const SuspectCall& call) override;
   Result<Tensor> own(std::string_view point) override;
   Result<void> finish() override;
 
@@ -31,10 +37,16 @@ class StepByOps final : public ReferenceStep {
     Rounding rounding;
     std::map<std::string, Value> known;
     std::vector<std::string> basis;
-    std::int64_t chain = 0;
+    std::vector<const Op*> ran;             // the net's own ops, in order
+    const Overrides* wrong = nullptr;       // ops done wrong, in the reference's types
+    const Overrides* wrong_same = nullptr;  // and in the candidate's
   };
+  class SceneHere;
   Result<Value> value_of(const std::string& name, Pass& pass);
   Result<Value> run_op(const Op& op, Pass& pass, bool with_same_type);
+  // The op's value and its bound; `chained`: values on the way were computed, not given.
+  Result<void> run_last(const Op& op, Pass& pass, at::Tensor& exact, at::Tensor& bound);
+  const Net& same_net(DType run);
   Weights& same_type_weights(DType run);
   void advance();  // the own run's next op
 

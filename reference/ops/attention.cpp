@@ -10,6 +10,8 @@ struct Heads {
 };
 Heads heads_of(const ModelConfig& c) { return {c.heads, c.kv_heads, c.head_dim}; }
 
+}  // namespace
+
 // [R,S,n*D] to [R,n,S,D].
 at::Tensor split_heads(const at::Tensor& x, std::int64_t n) {
   return x.view({x.size(0), x.size(1), n, -1}).transpose(1, 2);
@@ -18,6 +20,8 @@ at::Tensor split_heads(const at::Tensor& x, std::int64_t n) {
 at::Tensor join_heads(const at::Tensor& x) {
   return x.transpose(1, 2).reshape({x.size(0), x.size(2), -1});
 }
+
+namespace {
 
 // [R,n,S,D] to [B,n,P*S,D]: the replicas of a sample side by side, token index p*S + s.
 at::Tensor side_by_side(const at::Tensor& x, std::int64_t p) {
@@ -33,6 +37,8 @@ at::Tensor by_replica(const at::Tensor& x, std::int64_t p) {
       .reshape({p * x.size(0), x.size(1), x.size(2) / p, x.size(3)});
 }
 
+}  // namespace
+
 // Query head h reads key/value head h / g: the g query heads of a group are neighbours, so they
 // can be stacked on the token axis. [R,H,S,D] x [R,K,C,D] -> [R,H,S,C].
 at::Tensor scaled_scores(const at::Tensor& q, const at::Tensor& k, double scale) {
@@ -47,6 +53,8 @@ at::Tensor weighted_values(const at::Tensor& probs, const at::Tensor& v) {
   const at::Tensor stacked = probs.reshape({rows, kv, heads / kv * length, probs.size(3)});
   return at::matmul(stacked, v).view({rows, heads, length, -1});
 }
+
+namespace {
 
 Point head_norm(Net& net, const std::string& point, const Point& x, std::int64_t n) {
   const double eps = net.config().rms_norm_eps;

@@ -41,7 +41,14 @@ Point after_attention(Net& net, std::int64_t i, const Point& x, const Point& att
 Point output(Net& net, const Point& x);
 Point aggregate(Net& net, const Point& y);  // [B,S,h]
 
-// Shared by the blocks: arithmetic on tensors.
+// Shared by the blocks, and by the faults that change one of these: arithmetic on tensors.
+at::Tensor rope_positions(const StepContext& c);                             // [1 or R,S]
+at::Tensor rope_frequencies(const ModelConfig& config, const Types& types);  // [D/2]
+double rope_table_scale(const Rope& rope, std::int64_t max_position);
+at::Tensor scaled_scores(const at::Tensor& q, const at::Tensor& k, double scale);
+at::Tensor weighted_values(const at::Tensor& probs, const at::Tensor& v);
+at::Tensor split_heads(const at::Tensor& x, std::int64_t n);  // [R,S,n*D] to [R,n,S,D]
+at::Tensor join_heads(const at::Tensor& x);                   // and back
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, const Types& types);
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 at::Tensor masked_softmax(const at::Tensor& scores, const at::Tensor& mask, EmptyRows empty_rows,

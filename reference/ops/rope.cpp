@@ -53,8 +53,10 @@ at::Tensor yarn_frequencies(const at::Tensor& f, const Rope& rope, std::int64_t 
   return f / yarn_factor(rope, max_position) * ramp + f * (1.0 - ramp);
 }
 
+}  // namespace
+
 // What cos and sin are multiplied by: 1 but for yarn.
-double table_scale(const Rope& rope, std::int64_t max_position) {
+double rope_table_scale(const Rope& rope, std::int64_t max_position) {
   if (rope.kind != RopeKind::kYarn) return 1.0;
   if (rope.attention_factor) return *rope.attention_factor;
   const double k = yarn_factor(rope, max_position);
@@ -65,7 +67,7 @@ double table_scale(const Rope& rope, std::int64_t max_position) {
   return mscale(1.0);
 }
 
-at::Tensor frequencies(const ModelConfig& config, const Types& types) {
+at::Tensor rope_frequencies(const ModelConfig& config, const Types& types) {
   const Rope& rope = config.rope;
   const at::Tensor f = plain_frequencies(rope.theta, config.head_dim, types);
   switch (rope.kind) {
@@ -84,22 +86,24 @@ at::Tensor frequencies(const ModelConfig& config, const Types& types) {
 }
 
 // [1 or R, S]: what the caller gave, repeated for the replicas, else past .. past+S-1 for all rows.
-at::Tensor positions(const StepContext& c) {
+at::Tensor rope_positions(const StepContext& c) {
   if (!c.inputs->position_ids)
     return at::arange(c.past, c.past + c.length(), at::kLong).unsqueeze(0);
   return from_int64(*c.inputs->position_ids, {c.batch(), c.length()})
       .repeat({c.config->replicas, 1});
 }
 
+namespace {
+
 at::Tensor table(const StepContext& c, const at::Tensor& inv_freq, bool sine) {
-  const at::Tensor position = positions(c);
+  const at::Tensor position = rope_positions(c);
   if (c.pinned_rope != nullptr) {
     const at::Tensor all = borrow((sine ? c.pinned_rope->sin : c.pinned_rope->cos).view());
     return all.index({position}).to(c.types.model);
   }
   const at::Tensor angle = position.to(c.types.island).unsqueeze(-1) * inv_freq;  // [.,S,D/2]
   const at::Tensor both = at::cat({angle, angle}, -1);
-  const double scale = table_scale(c.config->rope, c.config->max_position_embeddings);
+  const double scale = rope_table_scale(c.config->rope, c.config->max_position_embeddings);
   const at::Tensor value = sine ? at::sin(both) : at::cos(both);
   return (scale == 1.0 ? value : value * scale).to(c.types.model);
 }
@@ -110,7 +114,7 @@ void rope_tables(Net& net, Tables& out) {
   const StepContext c = net.context();
   const Point inv_freq = net.add(
       {"model.rotary_emb:inv_freq", "rope_freq", {}, {}, [c](const Tensors&, const Tensors&) {
-         return frequencies(*c.config, c.types);
+         return rope_frequencies(*c.config, c.types);
        }});
   out.cos = net.add({"model.rotary_emb:cos",
                      "rope_table",

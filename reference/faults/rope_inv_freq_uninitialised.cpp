@@ -1,0 +1,28 @@
+#include "reference/fault_tools.h"
+
+namespace ps::reference::faults {
+
+namespace {
+
+void propose(Scene& scene, Proposals& out) {
+  // Where the tables were captured and are right, this is not the cause.
+  if (scene.ops("rope_table").empty() && scene.ops("rope_freq").empty()) return;
+  RopeChange change;
+  change.frequencies = [](const StepContext& c) {
+    return at::zeros({c.config->head_dim / 2}, at::TensorOptions().dtype(c.types.island));
+  };
+  propose_tables(scene, out, change);
+}
+
+}  // namespace
+
+extern const FaultSpec rope_inv_freq_uninitialised;
+const FaultSpec rope_inv_freq_uninitialised = {
+    {"rope-inv-freq-uninitialised", "rope", 4,
+     "the inverse frequencies were never computed: all of them are zero, so nothing is rotated",
+     "recompute inv_freq after the module left the meta device; it is not in the checkpoint",
+     "needs a position other than 0", false},
+    any_model,
+    propose};
+
+}  // namespace ps::reference::faults

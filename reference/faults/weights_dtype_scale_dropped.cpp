@@ -1,0 +1,40 @@
+#include "reference/fault_tools.h"
+
+namespace ps::reference::faults {
+
+namespace {
+
+void propose(Scene& scene, Proposals& out) {
+  // A factor near 1 is no scale that somebody forgot: it stays unnamed, and the report says it.
+  if (!scene.solving() || !same_shape(scene.observed(), scene.expected())) return;
+  const Op& op = *scene.net().find(scene.point());
+  if (op.kind != "linear" && op.kind != "cache_append") return;
+  const bool biased = op.kind == "linear" && op.weights.size() > 1;
+  const at::Tensor shift = biased ? scene.weight(op.weights[1]) : at::zeros({1}, at::kDouble);
+  const at::Tensor right = (scene.expected() - shift) * scene.counts(),
+                   found = (scene.observed() - shift) * scene.counts();
+  const double factor = ((found * right).sum() / (right * right).sum()).item<double>();
+  if (!std::isfinite(factor) || (std::fabs(factor) < 8.0 && std::fabs(factor) > 0.125)) return;
+  out.push_back({"",
+                 {{"factor", number(factor)}},
+                 wrap({scene.point()},
+                      [factor, biased](const Op& good, const Tensors& in, const Tensors& w) {
+                        const at::Tensor y = good.run(in, w);
+                        return biased ? (y - w[1]) * factor + w[1] : y * factor;
+                      }),
+                 1});
+}
+
+}  // namespace
+
+extern const FaultSpec weights_dtype_scale_dropped;
+const FaultSpec weights_dtype_scale_dropped = {
+    {"weights-dtype-scale-dropped", "weights", 3,
+     "a linear map's result (or a cached key or value) is too large or too small by one constant: "
+     "a quantisation scale was not applied",
+     "load weight_scale, k_scale and v_scale, and multiply by them",
+     "needs quantised weights or caches", false},
+    any_model,
+    propose};
+
+}  // namespace ps::reference::faults
