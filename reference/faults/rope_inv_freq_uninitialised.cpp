@@ -11,7 +11,7 @@ void propose(Scene& scene, Proposals& out) {
   change.frequencies = [](const StepContext& c) {
     return at::zeros({c.config->head_dim / 2}, at::TensorOptions().dtype(c.types.island));
   };
-  propose_tables(scene, out, change);
+  propose_tables(scene, out, change, "", {});
 }
 
 }  // namespace

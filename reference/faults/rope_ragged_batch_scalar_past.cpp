@@ -10,7 +10,7 @@ void propose(Scene& scene, Proposals& out) {
   change.positions = [](const StepContext& c) {
     return at::arange(c.past, c.past + c.length(), at::kLong).unsqueeze(0);
   };
-  propose_tables(scene, out, change);
+  propose_tables(scene, out, change, "", {});
 }
 
 }  // namespace

@@ -14,9 +14,9 @@ void propose(Scene& scene, Proposals& out) {
   };
   RopeChange unscaled = plain;
   unscaled.scale = 1.0;
-  propose_tables(scene, out, unscaled);
+  propose_tables(scene, out, unscaled, "", {});
   const Rope& rope = scene.config().rope;
-  if (rope.kind == RopeKind::kYarn) propose_tables(scene, out, plain, "attention factor kept");
+  if (rope.kind == RopeKind::kYarn) propose_tables(scene, out, plain, "attention factor kept", {});
   if (rope.kind == RopeKind::kDefault || rope.kind == RopeKind::kLinear) return;
   RopeChange linear;
   linear.frequencies = [](const StepContext& c) {
@@ -25,7 +25,7 @@ void propose(Scene& scene, Proposals& out) {
     return rope_frequencies(other, c.types);
   };
   linear.scale = 1.0;
-  propose_tables(scene, out, linear, "read as linear scaling");
+  propose_tables(scene, out, linear, "read as linear scaling", {});
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ void propose(Scene& scene, Proposals& out) {
   change.positions = [length = before.length](const StepContext& c) {
     return rope_positions(c) - length;
   };
-  propose_tables(scene, out, change, "positions");
+  propose_tables(scene, out, change, "positions", {});
 }
 
 }  // namespace
