@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "reference/bridge.h"
+#include "reference/rounding_law.h"
 
 namespace ps::reference {
 
@@ -125,6 +126,14 @@ Result<Replayed> StepByOps::replay(std::string_view point, const PointLookup& lo
       bound = bound + bound_of(*op, net_.context(), in, w, exact, units).expand_as(exact);
     }
     Replayed out;
+    if (!chained) {
+      if (auto broken =
+              broken_law(*op, net_, lookup, rounding, *engine_.checkpoint_, exact, bound)) {
+        exact = broken->value;
+        bound = broken->bound;
+        out.law = std::move(broken->words);
+      }
+    }
     out.value = Tensor::copy_of(view_of(exact.contiguous()));
     out.bound = Tensor::copy_of(view_of(bound.contiguous()));
     out.basis = std::move(pass.basis);
