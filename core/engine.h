@@ -103,6 +103,8 @@ struct Replayed {
   Tensor bound;                    // float64, the same shape: the error that rounding explains
   std::vector<std::string> basis;  // the given points that it started from
   std::int64_t chain = 0;          // ops between: 1 = all its inputs were given
+  std::string law;  // not empty: the candidate's values obey an order of rounding and break it;
+                    // value and bound are then that order's
 };
 
 // One step of the reference in float64, op by op: its own run, and replays.

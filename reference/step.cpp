@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "reference/bridge.h"
+#include "reference/rounding_law.h"
 
 namespace ps::reference {
 
@@ -161,6 +162,14 @@ Result<Replayed> StepByOps::replay(std::string_view point, const PointLookup& lo
     at::Tensor exact, bound;
     PS_TRY_VOID(run_last(*op, pass, exact, bound));
     Replayed out;
+    if (!chained) {
+      if (auto broken =
+              broken_law(*op, net_, lookup, rounding, *engine_.checkpoint_, exact, bound)) {
+        exact = broken->value;
+        bound = broken->bound;
+        out.law = std::move(broken->words);
+      }
+    }
     out.value = Tensor::copy_of(view_of(exact.contiguous()));
     out.bound = Tensor::copy_of(view_of(bound.contiguous()));
     out.basis = std::move(pass.basis);

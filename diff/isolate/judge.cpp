@@ -215,6 +215,7 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
     if (!first_) {
       first_ = {step_, 0, op.point,
                 place_of(named_axes(op.point, value.shape, inputs_.batch), local.first_wrong())};
+      if (!exact.law.empty()) first_->where += "; " + exact.law;
     }
     if (divergence_) divergence_({op, value, exact, local, ignored});
   }
