@@ -162,7 +162,7 @@ Result<Replayed> StepByOps::replay(std::string_view point, const PointLookup& lo
     at::Tensor exact, bound;
     PS_TRY_VOID(run_last(*op, pass, exact, bound));
     Replayed out;
-    if (!chained) {
+    if (pass.ran.size() == 1) {
       if (auto broken =
               broken_law(*op, net_, lookup, rounding, *engine_.checkpoint_, exact, bound)) {
         exact = broken->value;

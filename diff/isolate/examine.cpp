@@ -5,6 +5,8 @@
 #include <map>
 
 #include "core/points.h"
+#include "diff/diagnose/beams.h"
+#include "diff/diagnose/investigator.h"
 #include "diff/isolate/lockstep.h"
 
 namespace ps {
@@ -88,9 +90,15 @@ class PastCaches {
     }
     known_ = std::move(captured);
     rebuilt_ = std::move(rebuilt);
+    unordered_.clear();
   }
   void reorder(const std::vector<std::int64_t>& beam_idx, std::int64_t replicas,
                const StepValues& now) {
+    unordered_.clear();
+    for (const auto& [name, cache] : rebuilt_)
+      unordered_.insert_or_assign(name, Tensor::copy_of(cache.view()));
+    for (const auto& [name, cache] : known_)
+      unordered_.insert_or_assign(name, Tensor::copy_of(cache.view()));
     for (auto* caches : {&known_, &rebuilt_}) {
       for (auto& [name, cache] : *caches) cache = rows_of_beams(cache.view(), beam_idx, replicas);
     }
@@ -99,10 +107,13 @@ class PastCaches {
     }
   }
   const std::map<std::string, Tensor>& known() const { return known_; }
+  // What the cache was before the last step reordered it; empty where the last step did not.
+  const std::map<std::string, Tensor>& unordered() const { return unordered_; }
 
  private:
   std::map<std::string, Tensor> known_;    // captured, or cut from a captured one
   std::map<std::string, Tensor> rebuilt_;  // the reference's, in float64
+  std::map<std::string, Tensor> unordered_;
 };
 
 void add_unmatched(const TraceStep& step, const StepValues& values, const std::vector<OpInfo>& ops,
@@ -143,7 +154,9 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
   how.lambda = lambda_for(cells, options.false_alarm);
   reference.reset();
   PastCaches past_caches;
-  std::set<std::string> wrong;
+  Investigator investigator(config, {});
+  std::unique_ptr<StepJudge> before;  // the step before's
+  bool spread = false;
   std::int64_t done = 0;
   const auto total = static_cast<std::int64_t>(trace.steps().size());
   for (const TraceStep& step : trace.steps()) {
@@ -153,14 +166,16 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
     if (step.op == StepOp::kReorderCache) {
       NoTap none;
       PS_TRY_VOID(reference.reorder_cache(step.beam_idx, none));
-      for (const auto& [name, before] : past_caches.known()) {
+      for (const auto& [name, cache] : past_caches.known()) {
         const auto after = values.find(name);
         if (!after) continue;
-        const Tensor expected = rows_of_beams(before.view(), step.beam_idx, config.replicas);
+        const Tensor expected = rows_of_beams(cache.view(), step.beam_idx, config.replicas);
         report.points.push_back(judge_exactly(step.step, name, *after, expected.view()));
-        if (report.points.back().status != PointStatus::kOk && !report.first_divergence) {
-          report.first_divergence = {step.step, step.rank, name, "rows of the beams"};
-        }
+        if (report.points.back().status == PointStatus::kOk) continue;
+        if (report.first_divergence) continue;
+        report.first_divergence = {step.step, step.rank, name, "rows of the beams"};
+        investigator.add(reorder_finding(*report.first_divergence, report.points.back(),
+                                         cache.view(), *after, step.beam_idx, config.replicas));
       }
       past_caches.reorder(step.beam_idx, config.replicas, values);
       continue;
@@ -174,35 +189,42 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
       }
       return values.find(name);
     };
-    StepJudge judge(config, *truth, inputs, step.step, past, how);
-    judge.inherit(wrong);
-    if (options.divergence) {
-      judge.on_divergence([&](const JudgedPoint& point) { options.divergence(step.step, point); });
+    auto current = std::make_unique<StepJudge>(config, *truth, inputs, step.step, past, how);
+    StepJudge& judge = *current;
+    if (before) {
+      judge.inherit(before->wrong());
+      judge.inherit_nonfinite(*before);
     }
+    const PointLookup unordered = [&](std::string_view name) -> std::optional<TensorView> {
+      if (!name.starts_with("past:")) return values.find(name);
+      const auto it = past_caches.unordered().find(std::string(name.substr(5)));
+      return it == past_caches.unordered().end() ? std::nullopt : std::optional(it->second.view());
+    };
+    investigator.unordered_past(past_caches.unordered().empty() ? std::nullopt
+                                                                : std::optional(unordered));
+    judge.on_divergence([&](const JudgedPoint& point) {
+      if (options.divergence && point.local != nullptr && !point.quiet) {
+        options.divergence(step.step, point);
+      }
+      if (options.name_causes) investigator.look(step.step, point);
+    });
     for (const OpInfo& op : truth->ops()) PS_TRY_VOID(judge.judge(op, lookup));
     past_caches.advance(values, *truth, lookup, run);
     PS_TRY_VOID(truth->finish());
     report.points.insert(report.points.end(), judge.rows().begin(), judge.rows().end());
     add_unmatched(step, values, truth->ops(), report);
     if (judge.first() && !report.first_divergence) report.first_divergence = judge.first();
-    wrong = judge.wrong();
+    spread = spread || judge.spread();
+    before = std::move(current);
   }
   std::stable_sort(report.points.begin(), report.points.end(),
                    [](const PointRow& a, const PointRow& b) {
                      if (a.step != b.step) return a.step < b.step;
                      return point_before(a.point, b.point);
                    });
-  if (report.first_divergence) {
-    report.verdict = Verdict::kDiverged;
-    const auto row =
-        std::find_if(report.points.begin(), report.points.end(), [&](const PointRow& r) {
-          return r.step == report.first_divergence->step &&
-                 r.point == report.first_divergence->point;
-        });
-    if (row != report.points.end()) {
-      report.findings.push_back(unnamed_finding(*report.first_divergence, *row));
-    }
-  }
+  if (report.first_divergence) report.verdict = Verdict::kDiverged;
+  report.findings = investigator.findings(report.first_divergence, spread);
+  add_unnamed(report);
   char text[64];
   std::snprintf(text, sizeof text, "%.3g", how.lambda);
   report.environment.emplace_back("bound_lambda", text);

@@ -16,6 +16,7 @@ struct ExamineOptions {
   double false_alarm = 1e-6;
   std::function<void(std::int64_t done, std::int64_t total)> progress;
   std::function<void(std::int64_t step, const JudgedPoint&)> divergence;
+  bool name_causes = true;  // false: every finding is unnamed
 };
 
 // Statuses of every captured point, the first divergence, an unnamed finding for it. A trace whose

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "diff/compare/axes.h"
+#include "diff/isolate/additive_mask.h"
 
 namespace ps {
 
@@ -84,8 +85,6 @@ Tensor last_token(const TensorView& value) {
   return out;
 }
 
-namespace {
-
 // NaN bounds stand where the exact value is no number: classes decide there. Where nothing may be
 // rounded, a thousandth of a last place (half a truth value) stands for zero, so that ratios stay
 // numbers that can be written, sorted and compared.
@@ -100,6 +99,17 @@ void clean_bounds(Replayed& exact, DType captured, double factor) {
     b = std::isnan(b) ? zero : std::max(b * factor, zero);
     if (std::isnan(b)) b = 0.0;
   }
+}
+
+namespace {
+
+std::int64_t first_nonfinite(const TensorView& value) {
+  if (!is_floating(value.dtype)) return -1;
+  const std::int64_t n = value.count();
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (!std::isfinite(value_at(value, i))) return i;
+  }
+  return -1;
 }
 
 }  // namespace
@@ -123,15 +133,46 @@ PointRow StepJudge::base_row(const std::string& point, const TensorView& value) 
   return row;
 }
 
-void StepJudge::judge_shape(const std::string& point, const TensorView& value,
-                            const Shape& expected) {
-  PointRow row = base_row(point, value);
+void StepJudge::judge_shape(const OpInfo& op, const TensorView& value, const Replayed& exact,
+                            const PointLookup& lookup, const Rounding& rounding) {
+  PointRow row = base_row(op.point, value);
   row.status = PointStatus::kShape;
   rows_.push_back(row);
-  wrong_.insert(point);
-  if (!first_) {
-    first_ = {step_, 0, point,
-              "shape " + to_string(value.shape) + ", expected " + to_string(expected)};
+  wrong_.insert(op.point);
+  const std::string place =
+      "shape " + to_string(value.shape) + ", expected " + to_string(exact.value.shape());
+  if (!first_) first_ = {step_, 0, op.point, place};
+  const std::optional<Tensor> ignored;
+  if (divergence_) {
+    divergence_(JudgedPoint{op, value, exact, nullptr, ignored, lookup, rounding,
+                            options_.bound_factor, reference_, past_, place});
+  }
+}
+
+// A NaN is wrong where it is born. Where that is a row that nobody compares (padding, or a query
+// without a key), it is only remembered: it is the cause if a NaN reaches a cell that counts.
+void StepJudge::watch_nonfinite(const JudgedPoint& point, const Comparison* whole, PointRow& row) {
+  const std::int64_t at = first_nonfinite(point.candidate);
+  if (at < 0) return;
+  const auto& basis = point.expected.basis;
+  const bool born = std::none_of(basis.begin(), basis.end(), [&](const std::string& name) {
+    return nonfinite_.contains(name.starts_with("past:") ? name.substr(5) : name);
+  });
+  nonfinite_.insert(point.op.point);
+  const bool counts = point.local->candidate.nonfinite() > 0;
+  if (!counts && born && !quiet_ && point.local->ok()) {
+    quiet_ = {step_, 0, point.op.point,
+              place_of(named_axes(point.op.point, point.candidate.shape, inputs_.batch), at)};
+    JudgedPoint quiet = point;
+    quiet.quiet = true;
+    quiet.place = quiet_->where;
+    if (divergence_) divergence_(quiet);
+  }
+  if (counts && quiet_ && point.local->ok() && (whole == nullptr || whole->class_mismatches > 0)) {
+    row.status = PointStatus::kPropagated;
+    wrong_.insert(point.op.point);
+    spread_ = true;
+    if (!first_) first_ = quiet_;
   }
 }
 
@@ -147,16 +188,31 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   rounding.run = options_.run;
   rounding.captured = is_floating(captured->dtype) ? captured->dtype : options_.run;
   rounding.lambda = options_.lambda;
-  PS_TRY(Replayed exact, reference_.replay(op.point, lookup, rounding));
+  Result<Replayed> replayed = reference_.replay(op.point, lookup, rounding);
   std::optional<Tensor> own;
   if (options_.own_run) {
     PS_TRY(own, reference_.own(op.point));
   }
+  if (!replayed.ok()) {
+    // After a value of a wrong shape, what is made of it cannot be judged.
+    if (replayed.error().kind != Error::Kind::kInput || wrong_.empty()) return replayed.error();
+    PointRow row = base_row(op.point, *captured);
+    row.status = PointStatus::kPropagated;
+    rows_.push_back(row);
+    wrong_.insert(op.point);
+    return {};
+  }
+  Replayed exact = std::move(*replayed);
 
   // A mask of one row for all, a table of one row a sample, an extra leading axis of one: the same
   // value. Logits may be those of the last token alone.
   TensorView value = *captured;
   std::optional<Tensor> repeated;
+  // A mask of numbers: what they mean is compared, and how they were made is looked at as well.
+  const std::optional<AdditiveMask> additive =
+      op.kind.starts_with("mask") ? read_additive_mask(value) : std::nullopt;
+  if (additive) value = additive->allowed.view();
+  const bool broken = additive && additive->broken();
   const Shape& full = exact.value.shape();
   if (op.point == "lm_head" && value.shape.size() == 3 && value.shape[1] == 1 && full[1] > 1 &&
       value.shape[0] == full[0] && value.shape[2] == full[2]) {
@@ -166,7 +222,7 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   } else if (value.shape != full) {
     repeated = broadcast_to(value, full, op.kind == "rope_table" || op.kind == "mask");
     if (!repeated) {
-      judge_shape(op.point, value, full);
+      judge_shape(op, value, exact, lookup, rounding);
       return {};
     }
     value = repeated->view();
@@ -174,7 +230,7 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
 
   const std::optional<Tensor> ignored = ignore_.mask_for(op.point, value.shape);
   const TensorView ignored_view = ignored ? ignored->view() : TensorView();
-  clean_bounds(exact, captured->dtype, options_.bound_factor);
+  clean_bounds(exact, value.dtype, options_.bound_factor);
   CompareOptions how;
   how.bound = BoundSpec::per_cell(exact.bound.view());
   how.ignore = ignored ? &ignored_view : nullptr;
@@ -194,8 +250,10 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
     against.ignore = how.ignore;
     whole = compare(value, own->view(), against);
   }
-  if (!local.ok()) {
-    row.status = local.class_mismatches > 0 ? PointStatus::kNonfinite : PointStatus::kDiverged;
+  const bool right = local.ok() && !broken;
+  if (!right) {
+    row.status =
+        broken || local.class_mismatches > 0 ? PointStatus::kNonfinite : PointStatus::kDiverged;
   } else if (inherits) {
     const bool differs = !whole || !whole->ok();
     row.status = differs ? PointStatus::kPropagated : PointStatus::kHealed;
@@ -209,15 +267,24 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   row.ratio = local.ratio;
   row.compared = local.compared;
   row.ignored = local.ignored;
+  JudgedPoint judged{op,       value,
+                     exact,    &local,
+                     ignored,  lookup,
+                     rounding, options_.bound_factor,
+                     reference_, past_,
+                     {}};
+  watch_nonfinite(judged, whole ? &*whole : nullptr, row);
   rows_.push_back(row);
-  if (!local.ok() || row.status == PointStatus::kPropagated) wrong_.insert(op.point);
-  if (!local.ok()) {
+  if (!right || row.status == PointStatus::kPropagated) wrong_.insert(op.point);
+  if (!right) {
+    judged.place = local.ok() ? "in its numbers, not in what they hide"
+                              : place_of(named_axes(op.point, value.shape, inputs_.batch),
+                                         local.first_wrong());
     if (!first_) {
-      first_ = {step_, 0, op.point,
-                place_of(named_axes(op.point, value.shape, inputs_.batch), local.first_wrong())};
+      first_ = {step_, 0, op.point, judged.place};
       if (!exact.law.empty()) first_->where += "; " + exact.law;
     }
-    if (divergence_) divergence_({op, value, exact, local, ignored});
+    if (divergence_) divergence_(judged);
   }
   return {};
 }

@@ -27,14 +27,24 @@ struct JudgeOptions {
   std::function<void(std::int64_t done, std::int64_t total)> progress;
 };
 
-// What a caller may keep of a wrong point, for pictures and diagnosis.
+// A wrong point while its step is at hand, for pictures and diagnosis.
 struct JudgedPoint {
   const OpInfo& op;
-  const TensorView& candidate;
+  const TensorView& candidate;  // in the op's shape where it fits one
   const Replayed& expected;
-  const Comparison& local;
+  const Comparison* local;  // null: of another shape
   const std::optional<Tensor>& ignored;
+  const PointLookup& lookup;
+  const Rounding& rounding;
+  double bound_factor = 1.0;
+  ReferenceStep& reference;
+  std::int64_t past = 0;
+  std::string place;   // of the first wrong cell
+  bool quiet = false;  // NaN is born in cells that nobody compares; wrong only if it spreads
 };
+
+// Bounds as they are compared with: no NaN, and never quite zero.
+void clean_bounds(Replayed& exact, DType captured, double factor);
 
 class StepJudge {
  public:
@@ -52,11 +62,19 @@ class StepJudge {
   void on_divergence(std::function<void(const JudgedPoint&)> call) {
     divergence_ = std::move(call);
   }
+  // Points in which a NaN or infinity was born where nobody compares; carried to the next step.
+  void inherit_nonfinite(const StepJudge& before) {
+    quiet_ = before.quiet_;
+    nonfinite_ = before.nonfinite_;
+  }
+  bool spread() const { return spread_; }  // and it reached a cell that counts
   std::int64_t empty_rows() const { return ignore_.empty_rows(); }
 
  private:
   PointRow base_row(const std::string& point, const TensorView& value) const;
-  void judge_shape(const std::string& point, const TensorView& value, const Shape& expected);
+  void judge_shape(const OpInfo& op, const TensorView& value, const Replayed& exact,
+                   const PointLookup& lookup, const Rounding& rounding);
+  void watch_nonfinite(const JudgedPoint& point, const Comparison* whole, PointRow& row);
 
   const ModelConfig& config_;
   ReferenceStep& reference_;
@@ -66,7 +84,9 @@ class StepJudge {
   IgnoreRules ignore_;
   std::vector<PointRow> rows_;
   std::optional<FirstDivergence> first_;
-  std::set<std::string> wrong_, wrong_before_;
+  std::set<std::string> wrong_, wrong_before_, nonfinite_;
+  std::optional<FirstDivergence> quiet_;
+  bool spread_ = false;
   std::function<void(const JudgedPoint&)> divergence_;
 };
 

@@ -5,6 +5,8 @@
 #include <cstdio>
 
 #include "core/points.h"
+#include "diff/diagnose/beams.h"
+#include "diff/diagnose/investigator.h"
 
 namespace ps {
 
@@ -170,6 +172,19 @@ Finding unnamed_finding(const FirstDivergence& first, const PointRow& row) {
   return f;
 }
 
+void add_unnamed(Report& report) {
+  if (!report.first_divergence) return;
+  const FirstDivergence& first = *report.first_divergence;
+  for (const Finding& f : report.findings) {
+    if (f.severity == Severity::kError && f.step == first.step && f.point == first.point) return;
+  }
+  for (const PointRow& row : report.points) {
+    if (row.step != first.step || row.point != first.point) continue;
+    report.findings.insert(report.findings.begin(), unnamed_finding(first, row));
+    return;
+  }
+}
+
 Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConfig& config,
                         const RunPlan& plan, const LockstepOptions& options) {
   Report report;
@@ -181,7 +196,9 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
   how.bound_factor = options.bound_factor;
   how.lambda = lambda_for(cells_of(config, plan), options.false_alarm);
   std::map<std::string, Tensor> caches;
-  std::set<std::string> wrong;
+  Investigator investigator(config, {});
+  std::unique_ptr<StepJudge> earlier;  // the step before's
+  bool spread = false;
   Tensor logits;
   std::int64_t empty_rows = 0;
   const std::int64_t total = script.total_steps();
@@ -201,20 +218,29 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
         const Tensor expected =
             rows_of_beams(before->second.view(), next->step.beam_idx, config.replicas);
         report.points.push_back(judge_exactly(number, name, value.view(), expected.view()));
-        if (report.points.back().status != PointStatus::kOk && !report.first_divergence) {
-          report.first_divergence = {number, 0, name, "rows of the beams"};
-        }
+        if (report.points.back().status == PointStatus::kOk || report.first_divergence) continue;
+        report.first_divergence = {number, 0, name, "rows of the beams"};
+        investigator.add(reorder_finding(*report.first_divergence, report.points.back(),
+                                         before->second.view(), value.view(), next->step.beam_idx,
+                                         config.replicas));
       }
       caches = std::move(after.caches);
       continue;
     }
     const std::int64_t past = script.past();
     PS_TRY(const std::unique_ptr<ReferenceStep> truth, reference.step(next->inputs));
-    StepJudge judge(config, *truth, next->inputs, number, past, how);
-    judge.inherit(wrong);
-    if (options.divergence) {
-      judge.on_divergence([&](const JudgedPoint& point) { options.divergence(number, point); });
+    auto current = std::make_unique<StepJudge>(config, *truth, next->inputs, number, past, how);
+    StepJudge& judge = *current;
+    if (earlier) {
+      judge.inherit(earlier->wrong());
+      judge.inherit_nonfinite(*earlier);
     }
+    judge.on_divergence([&](const JudgedPoint& point) {
+      if (options.divergence && point.local != nullptr && !point.quiet) {
+        options.divergence(number, point);
+      }
+      if (options.name_causes) investigator.look(number, point);
+    });
     Window window(judge, truth->ops(), caches, options, number, total);
     PS_TRY_VOID(candidate.forward(next->inputs, window));
     window.finish();
@@ -224,7 +250,8 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
     report.points.insert(report.points.end(), judge.rows().begin(), judge.rows().end());
     if (judge.first() && !report.first_divergence) report.first_divergence = judge.first();
     if (report.first_divergence && options.stop_at_first) break;
-    wrong = judge.wrong();
+    spread = spread || judge.spread();
+    earlier = std::move(current);
     caches = std::move(window.caches);
     logits = std::move(window.logits);
   }
@@ -233,17 +260,9 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
                      if (a.step != b.step) return a.step < b.step;
                      return point_before(a.point, b.point);
                    });
-  if (report.first_divergence) {
-    report.verdict = Verdict::kDiverged;
-    for (const PointRow& row : report.points) {
-      if (row.step != report.first_divergence->step ||
-          row.point != report.first_divergence->point) {
-        continue;
-      }
-      report.findings.push_back(unnamed_finding(*report.first_divergence, row));
-      break;
-    }
-  }
+  if (report.first_divergence) report.verdict = Verdict::kDiverged;
+  report.findings = investigator.findings(report.first_divergence, spread);
+  add_unnamed(report);
   char text[64];
   std::snprintf(text, sizeof text, "%.3g", how.lambda);
   report.environment.emplace_back("bound_lambda", text);

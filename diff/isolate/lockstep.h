@@ -22,6 +22,7 @@ struct LockstepOptions {
   std::function<void(std::int64_t step, std::int64_t total, std::int64_t op, std::int64_t ops)>
       progress;
   std::function<void(std::int64_t step, const JudgedPoint&)> divergence;
+  bool name_causes = true;  // false: every finding is unnamed
 };
 
 // Points, first divergence and an unnamed finding for it. Inputs and timing are the caller's.
@@ -33,6 +34,8 @@ double lambda_for(double cells, double false_alarm);
 
 // "unnamed" at the op that went wrong first: what is known without a cause.
 Finding unnamed_finding(const FirstDivergence& first, const PointRow& row);
+// Where the first divergence has no finding of its own: one without a name, in front.
+void add_unnamed(Report& report);
 // The class that faults.json gives to the op that writes a point; "unknown" for other names.
 std::string_view fault_class_of(std::string_view point);
 

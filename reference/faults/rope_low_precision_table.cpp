@@ -27,7 +27,8 @@ void propose(Scene& scene, Proposals& out) {
         if (table) change.round_table = round;
         propose_tables(
             scene, out, change,
-            std::string(way.words) + (table ? ", and the finished tables" : "") + " in " + name, {});
+            std::string(way.words) + (table ? ", and the finished tables" : "") + " in " + name,
+            {});
       }
     }
     RopeChange change;
