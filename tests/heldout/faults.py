@@ -1,7 +1,7 @@
 """The faults of spec/faults.json, each injected as its 'inject' says. A fault gets a Model and changes one op of it.
 
 @fault(id, on=families, program=..., variants=..., dtypes=...): one function per id. alias: other ids whose text is the same
-injection; alias entries 'ID@capture' hold only in that capture. kind 'optional': the id is a runtime fault that one trace
+injection; 'ID@capture' and 'ID@variant' hold only there. accept_unnamed: the text leaves the injection open, unnamed is right too. kind 'optional': the id is a runtime fault that one trace
 can show but hardly name. The functions stand in faults_*.py by class.
 """
 import re

@@ -124,7 +124,7 @@ def plain_plan(f):
     if len(f.variants) == 1:
         for j, family in enumerate(f.on):
             out.append((family, f.variants[0], j))
-        if len(f.on) == 1 and f.kind != "clean":
+        if len(f.on) == 1 and f.kind != "clean":  # one family only: two models of it
             out.append((f.on[0], f.variants[0], 1))
         return out
     for j, v in enumerate(f.variants):

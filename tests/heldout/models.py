@@ -128,7 +128,7 @@ def program_of(name, family, seed, vocab):
         B = 3
     if name == "one":
         plan = [1, 1, 1]
-    elif name == "decode" or name == "nopad-decode":
+    elif name == "decode":
         plan = [S0, 1, 1]
     elif name == "beam":
         plan = [S0, "reorder", 1, "reorder", 1]
