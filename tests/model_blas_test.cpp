@@ -8,6 +8,8 @@
 
 #include "model/gemm/gemm_host.h"
 
+extern "C" int blas_num_threads;  // OpenBLAS: as many as it has made ready, with the caller's
+
 namespace ps {
 namespace {
 
@@ -17,6 +19,11 @@ TEST(HostBlas, IsLinkedAndHidden) {
        {"sgemm_", "sgemv_", "cblas_sgemm", "dgemm_", "openblas_set_num_threads"}) {
     EXPECT_EQ(dlsym(RTLD_DEFAULT, name), nullptr) << name << " is visible to other libraries";
   }
+}
+
+TEST(HostBlas, StartsNoThreadsOfItsOwn) {
+  EXPECT_NE(host_blas(), nullptr);
+  EXPECT_EQ(blas_num_threads, 1);
 }
 
 }  // namespace

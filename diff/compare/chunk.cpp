@@ -68,7 +68,13 @@ void ChunkCounts::add(const ChunkCounts& later) {
 template <class T>
 ChunkReader<T>::ChunkReader(const TensorView& a, const TensorView& b, const TensorView* ignore,
                             const Kernels& kernels)
-    : a_(a), b_(b), ignore_(ignore), kernels_(kernels), loops_([&]() -> const Loops<T>& {
+    : a_(a),
+      b_(b),
+      a_data_(a.bytes.data()),
+      b_data_(b.bytes.data()),
+      ignore_(ignore),
+      kernels_(kernels),
+      loops_([&]() -> const Loops<T>& {
         if constexpr (std::is_same_v<T, float>) {
           return kernels.f32;
         } else {
@@ -77,9 +83,15 @@ ChunkReader<T>::ChunkReader(const TensorView& a, const TensorView& b, const Tens
       }()) {}
 
 template <class T>
-const T* ChunkReader<T>::widen(const TensorView& view, std::int64_t begin, std::int64_t n,
+void ChunkReader<T>::take_from(const std::byte* a, const std::byte* b, std::int64_t first) {
+  a_data_ = a;
+  b_data_ = b;
+  first_ = first;
+}
+
+template <class T>
+const T* ChunkReader<T>::widen(const TensorView& view, const std::byte* from, std::int64_t n,
                                T* buffer) {
-  const std::byte* from = view.bytes.data() + begin * size_of(view.dtype);
   const bool short_float = view.dtype == DType::kBF16 || view.dtype == DType::kF16;
   if (short_float || (view.dtype == DType::kF32 && std::is_same_v<T, double>)) {
     alignas(64) std::byte padded[kChunk * 4];
@@ -224,10 +236,9 @@ typename ChunkReader<T>::Chunk ChunkReader<T>::read(std::int64_t begin, std::int
   Chunk chunk;
   const std::int64_t size = size_of(a_.dtype);
   chunk.equal = a_.dtype == b_.dtype &&
-                std::memcmp(a_.bytes.data() + begin * size, b_.bytes.data() + begin * size,
-                            static_cast<std::size_t>(n * size)) == 0;
-  chunk.a = widen(a_, begin, n, a_cells_);
-  chunk.b = chunk.equal ? chunk.a : widen(b_, begin, n, b_cells_);
+                std::memcmp(cell_a(begin), cell_b(begin), static_cast<std::size_t>(n * size)) == 0;
+  chunk.a = widen(a_, cell_a(begin), n, a_cells_);
+  chunk.b = chunk.equal ? chunk.a : widen(b_, cell_b(begin), n, b_cells_);
   const bool integers = !is_floating(a_.dtype) && !is_floating(b_.dtype);
   if (!chunk.equal && size == 8 && size_of(b_.dtype) == 8 && integers) {
     keep_integers_apart(begin, n);

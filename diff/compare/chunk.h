@@ -35,6 +35,14 @@ class ChunkReader {
     std::int64_t padded = 0;
     bool equal = false;  // not one bit differs
   };
+  // Where cells [first, ...) lie from now on, instead of in the tensors.
+  void take_from(const std::byte* a, const std::byte* b, std::int64_t first);
+  const std::byte* cell_a(std::int64_t i) const {
+    return a_data_ + (i - first_) * size_of(a_.dtype);
+  }
+  const std::byte* cell_b(std::int64_t i) const {
+    return b_data_ + (i - first_) * size_of(b_.dtype);
+  }
   // Cells [begin, begin + n), n <= kChunk, with ignored ones taken out. Valid until the next
   // read().
   Chunk read(std::int64_t begin, std::int64_t n, ChunkCounts& counts);
@@ -47,13 +55,16 @@ class ChunkReader {
   ClassLimits limits_b() const;
 
  private:
-  const T* widen(const TensorView& view, std::int64_t begin, std::int64_t n, T* buffer);
+  const T* widen(const TensorView& view, const std::byte* from, std::int64_t n, T* buffer);
   void keep_integers_apart(std::int64_t begin, std::int64_t n);
   std::int64_t drop_ignored(std::int64_t begin, std::int64_t n);
   void own(Chunk& chunk, std::int64_t n);  // the cells into our buffers, to be changed
 
   const TensorView& a_;
   const TensorView& b_;
+  const std::byte* a_data_;
+  const std::byte* b_data_;
+  std::int64_t first_ = 0;
   const TensorView* ignore_;
   const Kernels& kernels_;
   const Loops<T>& loops_;

@@ -1,9 +1,10 @@
 // What compare() costs over reading the same bytes: two tensors of 1 GiB each in mapped files, a
 // fused read of both (one sum over all words), and the comparison. PARSCOPE_BENCH_MIB sets the
-// size.
+// size; PARSCOPE_BENCH_PYTHON names a Python with numpy and polygraphy, to compare with those.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -136,38 +137,69 @@ double seconds(const std::function<void()>& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+void read_files(const Files& f) {
+  const auto a = SafetensorsFile::open(f.path("candidate"));
+  const auto b = SafetensorsFile::open(f.path("expected"));
+  for (std::size_t i = 0; i < a->entries().size(); ++i) {
+    read_both(a->entries()[i].view, b->entries()[i].view);
+  }
+}
+
+void run_diff(const Files& f, benchmark::State& state) {
+  std::string words[] = {PS_BINARY_DIR "/parscope", "diff", f.path("candidate").string(),
+                         f.path("expected").string(), "--quiet"};
+  char* argv[] = {words[0].data(), words[1].data(), words[2].data(),
+                  words[3].data(), words[4].data(), nullptr};
+  pid_t pid = 0;
+  int status = 1;
+  if (posix_spawn(&pid, argv[0], nullptr, nullptr, argv, environ) != 0 ||
+      waitpid(pid, &status, 0) != pid || status != 0) {
+    state.SkipWithError("parscope diff did not end with exit code 0");
+  }
+}
+
 // `parscope diff` as a process, and a fused read of the same files, in turns; the best of each.
 void BM_ProcessOverRead(benchmark::State& state) {
   const Files& f = files(DType::kF32);
   double read = 1e9, process = 1e9;
   for (auto _ : state) {
-    read = std::min(read, seconds([&] {
-                      const auto a = SafetensorsFile::open(f.path("candidate"));
-                      const auto b = SafetensorsFile::open(f.path("expected"));
-                      for (std::size_t i = 0; i < a->entries().size(); ++i) {
-                        read_both(a->entries()[i].view, b->entries()[i].view);
-                      }
-                    }));
-    process = std::min(process, seconds([&] {
-                         std::string words[] = {PS_BINARY_DIR "/parscope", "diff",
-                                                f.path("candidate").string(),
-                                                f.path("expected").string(), "--quiet"};
-                         char* argv[] = {words[0].data(), words[1].data(), words[2].data(),
-                                         words[3].data(), words[4].data(), nullptr};
-                         pid_t pid = 0;
-                         int status = 1;
-                         if (posix_spawn(&pid, argv[0], nullptr, nullptr, argv, environ) != 0 ||
-                             waitpid(pid, &status, 0) != pid || status != 0) {
-                           state.SkipWithError("parscope diff did not end with exit code 0");
-                         }
-                       }));
+    read = std::min(read, seconds([&] { read_files(f); }));
+    process = std::min(process, seconds([&] { run_diff(f, state); }));
   }
   state.counters["read_ms"] = read * 1e3;
   state.counters["process_ms"] = process * 1e3;
   state.counters["process_over_read"] = process / read;
 }
 
+// Another tool on the same files, by its own clock and without its start-up, over `parscope diff`
+// as a process: before and after it, the slower of the two.
+void BM_OtherTool(benchmark::State& state, const char* tool) {
+  const char* python = std::getenv("PARSCOPE_BENCH_PYTHON");
+  if (python == nullptr) {
+    state.SkipWithError("PARSCOPE_BENCH_PYTHON names no Python with numpy and polygraphy");
+    return;
+  }
+  const Files& f = files(DType::kF32);
+  const std::string command =
+      "'" + std::string(python) + "' -W ignore '" PS_SOURCE_DIR "/tests/bench/other_tools.py' " +
+      tool + " '" + f.path("candidate").string() + "' '" + f.path("expected").string() + "'";
+  double process = 0, other = 0;
+  for (auto _ : state) {
+    process = seconds([&] { run_diff(f, state); });
+    std::FILE* out = popen(command.c_str(), "r");
+    const bool told = out != nullptr && std::fscanf(out, "%lf", &other) == 1;
+    const bool ended = out != nullptr && pclose(out) == 0;
+    if (!told || !ended) state.SkipWithError("other_tools.py failed");
+    process = std::max(process, seconds([&] { run_diff(f, state); }));
+  }
+  state.counters["other_ms"] = other * 1e3;
+  state.counters["process_ms"] = process * 1e3;
+  state.counters["other_over_process"] = other / process;
+}
+
 BENCHMARK(BM_ProcessOverRead)->UseRealTime()->Unit(benchmark::kMillisecond)->Iterations(10);
+BENCHMARK_CAPTURE(BM_OtherTool, numpy_allclose, "numpy.allclose")->UseRealTime()->Iterations(1);
+BENCHMARK_CAPTURE(BM_OtherTool, polygraphy, "polygraphy")->UseRealTime()->Iterations(1);
 BENCHMARK_CAPTURE(BM_FusedRead, f32, DType::kF32)->UseRealTime()->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(BM_Compare, f32, DType::kF32)->UseRealTime()->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(BM_Compare, bf16, DType::kBF16)->UseRealTime()->Unit(benchmark::kMillisecond);
