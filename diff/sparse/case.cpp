@@ -200,7 +200,13 @@ std::string layer_name(std::int64_t layer, const char* what) {
   return "layer" + std::to_string(layer) + "/" + what;
 }
 
+void SparseCase::set(const std::string& name, Tensor value) {
+  const auto owned = std::make_shared<const Tensor>(std::move(value));
+  tensors[name] = {owned, owned->view()};
+}
+
 const TensorView* SparseCase::find(const std::string& name) const {
+  if (const auto own = tensors.find(name); own != tensors.end()) return &own->second.view;
   for (std::size_t i = files.size(); i-- > 0;) {
     if (const TensorView* found = files[i].find(name); found != nullptr) return found;
   }

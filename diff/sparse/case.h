@@ -5,6 +5,8 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,16 +24,23 @@ struct SparseDecodeStep {
 };
 
 struct SparseCase {
+  struct Computed {
+    std::shared_ptr<const Tensor> tensor;  // shared: copies of the case keep the view alive
+    TensorView view;
+  };
   std::string where;
   Json json;
   SparseConfig config;
   std::vector<SafetensorsFile> files;  // the last one that has a tensor is asked for it
+  // Asked before any file: what was just computed.
+  std::map<std::string, Computed> tensors;
   SparseWeights weights;
   std::vector<BlockLists> selected;  // by layer; empty where the layer is dense
   std::vector<SparseDecodeStep> decode;
   bool wants_gradients = false;
 
   const TensorView* find(const std::string& name) const;
+  void set(const std::string& name, Tensor value);
   // Tokens [begin, end) of q, k or v of one layer: [B,heads,end-begin,D].
   Result<Tensor> tokens(const char* name, std::int64_t layer, std::int64_t begin,
                         std::int64_t end) const;
