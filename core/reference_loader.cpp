@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "core/engine.h"
+#include "core/sparse.h"
 
 namespace ps {
 
@@ -17,9 +18,11 @@ namespace fs = std::filesystem;
 
 struct Library {
   Reference* (*make)(const Model*, const ReferenceOptions*, Error*) = nullptr;
+  SparseReference* (*make_sparse)(const SparseConfig*, const SparseWeights*, Error*) = nullptr;
 };
 constexpr const char* kLibrary = "libparscope_reference.so";
 constexpr const char* kSymbol = "parscope_make_reference";
+constexpr const char* kSparseSymbol = "parscope_make_sparse_reference";
 constexpr const char* kRemedy =
     "run ./dev build; commands that need LibTorch cannot run without it";
 
@@ -65,33 +68,51 @@ Result<Library> open_library() {
         reason == nullptr ? "" : reason);
   }
   // The library stays open until the program ends: LibTorch's threads do not survive a dlclose.
-  void* symbol = ::dlsym(library, kSymbol);
-  if (symbol == nullptr) {
+  const auto symbol = [&](const char* name) -> Result<void*> {
+    void* found = ::dlsym(library, name);
+    if (found != nullptr) return found;
     return machine_error(path.string(),
-                         "is another library, or of another version; run ./dev build", kSymbol);
+                         "is another library, or of another version; run ./dev build", name);
+  };
+  PS_TRY(void* const make, symbol(kSymbol));
+  PS_TRY(void* const make_sparse, symbol(kSparseSymbol));
+  return Library{reinterpret_cast<decltype(Library::make)>(make),
+                 reinterpret_cast<decltype(Library::make_sparse)>(make_sparse)};
+}
+
+Result<Library> the_library() {
+  static std::mutex mutex;
+  static Library library;
+  const std::lock_guard lock(mutex);
+  if (library.make == nullptr) {
+    PS_TRY(library, open_library());
   }
-  return Library{reinterpret_cast<decltype(Library::make)>(symbol)};
+  return library;
+}
+
+template <class T>
+Result<std::unique_ptr<T>> owned(T* made, const Error& error) {
+  if (made != nullptr) return std::unique_ptr<T>(made);
+  if (error.what.empty()) return machine_error(kLibrary, "the reference could not be made");
+  return error;
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Reference>> open_reference(const Model& model,
                                                   const ReferenceOptions& options) {
-  static std::mutex mutex;
-  static Library library;
-  {
-    const std::lock_guard lock(mutex);
-    if (library.make == nullptr) {
-      PS_TRY(library, open_library());
-    }
-  }
+  PS_TRY(const Library library, the_library());
   Error error;
-  std::unique_ptr<Reference> reference(library.make(&model, &options, &error));
-  if (reference == nullptr) {
-    if (error.what.empty()) return machine_error(kLibrary, "the reference could not be made");
-    return error;
-  }
-  return reference;
+  Reference* made = library.make(&model, &options, &error);
+  return owned(made, error);
+}
+
+Result<std::unique_ptr<SparseReference>> open_sparse_reference(const SparseConfig& config,
+                                                               const SparseWeights& weights) {
+  PS_TRY(const Library library, the_library());
+  Error error;
+  SparseReference* made = library.make_sparse(&config, &weights, &error);
+  return owned(made, error);
 }
 
 }  // namespace ps

@@ -1,8 +1,9 @@
-// The one symbol that this library shows; core/reference_loader.cpp looks it up.
+// The symbols that this library shows; core/reference_loader.cpp looks them up.
 #include <memory>
 
 #include "reference/bridge.h"
 #include "reference/engine.h"
+#include "reference/sparse/engine.h"
 
 extern "C" __attribute__((visibility("default"))) ps::Reference* parscope_make_reference(
     const ps::Model* model, const ps::ReferenceOptions* options, ps::Error* error) {
@@ -10,6 +11,17 @@ extern "C" __attribute__((visibility("default"))) ps::Reference* parscope_make_r
     return std::make_unique<ps::reference::ReferenceEngine>(*model, *options).release();
   } catch (const std::exception& e) {
     *error = ps::reference::torch_error("reference", e);
+    return nullptr;
+  }
+}
+
+extern "C" __attribute__((visibility("default"))) ps::SparseReference*
+parscope_make_sparse_reference(const ps::SparseConfig* config, const ps::SparseWeights* weights,
+                               ps::Error* error) {
+  try {
+    return std::make_unique<ps::reference::SparseReferenceEngine>(*config, *weights).release();
+  } catch (const std::exception& e) {
+    *error = ps::reference::torch_error("sparse reference", e);
     return nullptr;
   }
 }

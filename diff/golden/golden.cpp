@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "diff/golden/parscale_case.h"
+#include "diff/golden/sparse_case.h"
 
 namespace ps {
 
@@ -109,11 +110,13 @@ GoldenResult verify_golden(const GoldenCase& golden, const GoldenOptions& option
     out.message = golden.unreadable;
     return out;
   }
-  if (golden.kind != GoldenKind::kParscale) {
+  const bool sparse = golden.kind == GoldenKind::kSparse;
+  if (golden.kind != GoldenKind::kParscale && !sparse) {
     out.message = "this version of parscope cannot verify cases of this kind";
     return out;
   }
-  const Result<std::string> checked = verify_parscale_case(golden.path, options);
+  const Result<std::string> checked =
+      sparse ? verify_sparse_case(golden.path) : verify_parscale_case(golden.path, options);
   if (!checked.ok() && checked.error().kind == Error::Kind::kMachine) {
     out.machine_failed = checked.error();
   }

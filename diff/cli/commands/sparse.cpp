@@ -1,0 +1,90 @@
+// parscope sparse check CASE_DIR | FILES
+#include <cstdlib>
+
+#include "diff/cli/command.h"
+#include "diff/report/report.h"
+#include "diff/sparse/check.h"
+
+namespace ps::cli {
+
+namespace {
+
+constexpr Option kOptions[] = {
+    {"--candidate", "NAME", "judge the lists that the case stores under this name instead"},
+    {"--min-recall", "X", "warn (SP022) where a query keeps less of its dense probability"},
+    kJson,
+    kQuiet};
+
+Result<double> fraction(const Arguments& arguments, std::string_view name) {
+  if (!arguments.has(name)) return 0.0;
+  const std::string text = arguments.get(name);
+  char* end = nullptr;
+  const double x = std::strtod(text.c_str(), &end);
+  if (!text.empty() && *end == '\0' && x >= 0 && x <= 1) return x;
+  return bad_input(std::string(name), "wrong number", "from 0 to 1", "'" + text + "'");
+}
+
+Result<int> run(const Arguments& arguments) {
+  const auto& words = arguments.positionals();
+  if (words.empty() || words[0] != "check") {
+    return wrong_usage(sparse_command(), words.empty() ? "no 'check CASE_DIR'"
+                                                       : "cannot '" + words[0] + "', only 'check'");
+  }
+  if (words.size() < 2) return wrong_usage(sparse_command(), "no CASE_DIR or FILES");
+  SparseCheckOptions options;
+  PS_TRY(options.min_recall, fraction(arguments, "--min-recall"));
+  if (arguments.has("--candidate")) options.candidate = arguments.get("--candidate");
+  PS_TRY(const SparseCase subject,
+         open_sparse_case(std::vector<std::filesystem::path>(words.begin() + 1, words.end())));
+  PS_TRY(const std::unique_ptr<SparseReference> reference,
+         open_sparse_reference(subject.config, subject.weights));
+  PS_TRY(const Report report, check_sparse_case(subject, *reference, options));
+  if (arguments.has("--json")) {
+    print(report_json(report));
+  } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
+    TextStyle style;
+    style.color = stdout_has_color();
+    print(report_text(report, words[1], style));
+  }
+  return exit_code(report);
+}
+
+}  // namespace
+
+const Command& sparse_command() {
+  static const Command command{
+      "sparse",
+      "checks block-sparse attention: selection, output, gradients",
+      "sparse check CASE_DIR | FILES [options]",
+      "A case is what an implementation was given and what it made of it: case.json with "
+      "\"config\"\n"
+      "and \"selected\" (block lists [layer][batch][head][block row]), and data.safetensors with "
+      "q, k,\n"
+      "v [layers,B,H|Hk,N,D], the projection (sketch, or gate_wq and gate_wk), and as much of the "
+      "rest\n"
+      "as there is: token_mask (any form) or token_mask_in_bits, and for each layer "
+      "block_allowed,\n"
+      "scores, transition, walk, block_mask, out, grad/{g,dq,dk,dv}; "
+      "decodeS/layerL/{walk_row,out}.\n"
+      "FILES: folders, .json and .safetensors; later ones replace members and tensors of earlier\n"
+      "ones, so that your outputs can lie beside a case that is not yours.\n\n"
+      "A kernel's fault and a selection's are told apart: outputs are compared with attention "
+      "over\n"
+      "the case's OWN lists, lists with the best blocks by score. What is wrong has a code:\n"
+      "  SP001 lost queries   SP002 disallowed blocks  SP003 no diagonal      SP004 duplicates\n"
+      "  SP005 out of range   SP006 wrong count        SP007 forced missing   SP008 mask not "
+      "applied\n"
+      "  SP009 full != dense  SP010 sum of weights     SP011 other keys       SP013 sees the "
+      "future\n"
+      "  SP015 walk state     SP016 stale state        SP017 decode           SP018 padded means\n"
+      "  SP019 gradients      SP020 degenerate (W)     SP021 near ties (W)    SP022 recall (W)\n"
+      "  SP023 mask forms     SP024 dense layers\n\n"
+      "  parscope sparse check fixtures/golden/sparse/walk_basic_grad\n"
+      "  parscope sparse check fixtures/golden/sparse/walk_decode mine.safetensors --json\n"
+      "  parscope sparse check fixtures/golden/sparse/walk_noncausal --candidate diagonal_dropped",
+      kOptions,
+      run};
+  return command;
+}
+
+}  // namespace ps::cli
