@@ -1,5 +1,6 @@
 // parscope shard plan|check MODEL_DIR --tp N [SHARDS]
 #include "diff/cli/command.h"
+#include "diff/shard/check_shards.h"
 #include "diff/shard/plan_text.h"
 #include "diff/shard/shard_model.h"
 
@@ -61,16 +62,63 @@ Result<int> run_plan(const Arguments& arguments, const std::string& dir, std::in
   return 0;
 }
 
+Result<int> show(const Arguments& arguments, const Report& report, const std::string& subject) {
+  if (arguments.has("--json")) {
+    print(report_json(report));
+  } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
+    TextStyle style;
+    style.color = stdout_has_color();
+    style.quiet = arguments.has("--quiet");
+    print(report_text(report, subject, style));
+  }
+  return exit_code(report);
+}
+
+// A report too, so that a script finds the code where it finds all others.
+Result<int> run_rejected(const Arguments& arguments, const ShardModel& model,
+                         const std::string& dir, std::int64_t tp) {
+  Report report;
+  report.verdict = Verdict::kInvalid;
+  for (const Rejection& r : model.rejected) {
+    Finding f;
+    f.id = r.code;
+    f.fault_class = "shard";
+    f.point = "config.json";
+    f.message = r.rule;
+    report.findings.push_back(std::move(f));
+  }
+  if (arguments.has("--json")) print(report_json(report));
+  return rejected(dir, tp, model.rejected[0]);
+}
+
+Result<int> run_check(const Arguments& arguments, const std::string& dir, std::int64_t tp,
+                      const std::string& path) {
+  PS_TRY(const ShardModel model, open_shard_model(dir, tp));
+  if (!model.rejected.empty()) return run_rejected(arguments, model, dir, tp);
+  ShardCheckOptions options;
+  PS_TRY(options.plan, plan_options(arguments, model));
+  options.vocab_given = arguments.has("--replicate-vocab") || arguments.has("--vocab-multiple");
+  PS_TRY(const ShardSet shards, open_shards(path));
+  PS_TRY(Report report, check_shards(model, tp, shards, options));
+  report.inputs = {
+      {"model", json_string(dir)}, {"shards", json_string(path)}, {"tp", std::to_string(tp)}};
+  return show(arguments, report, path);
+}
+
 Result<int> run(const Arguments& arguments) {
   const std::vector<std::string>& words = arguments.positionals();
-  if (words.empty() || words[0] != "plan") {
-    return wrong_usage(shard_command(),
-                       words.empty() ? "no 'plan' or 'check'" : "cannot '" + words[0] + "'");
+  if (words.empty()) return wrong_usage(shard_command(), "no 'plan' or 'check'");
+  const bool plan = words[0] == "plan";
+  if (!plan && words[0] != "check") {
+    return wrong_usage(shard_command(), "cannot '" + words[0] + "', only 'plan' and 'check'");
   }
-  if (words.size() != 2) return wrong_usage(shard_command(), "one MODEL_DIR");
+  if (words.size() != (plan ? 2U : 3U)) {
+    return wrong_usage(shard_command(),
+                       plan ? "plan wants one MODEL_DIR" : "check wants MODEL_DIR and SHARDS");
+  }
   if (!arguments.has("--tp")) return wrong_usage(shard_command(), "no --tp N");
   PS_TRY(const std::int64_t tp, arguments.integer("--tp", 1, 1, 1 << 20));
-  return run_plan(arguments, words[1], tp);
+  return plan ? run_plan(arguments, words[1], tp) : run_check(arguments, words[1], tp, words[2]);
 }
 
 }  // namespace
@@ -83,8 +131,14 @@ const Command& shard_command() {
       "plan: what each rank must hold, tensor by tensor, as slices of the checkpoint; with --json\n"
       "every record with its CRC-32. A number of ranks that the heads, the inner features or the\n"
       "head size do not allow is refused with its code (REJ_HEADS, REJ_GROUP, REJ_KV, REJ_INTER,\n"
-      "REJ_HEADDIM, REJ_QKNORM_WIDE): nothing is ever floor-divided.\n\n"
-      "  parscope shard plan fixtures/models/parscale-bytes --tp 4",
+      "REJ_HEADDIM, REJ_QKNORM_WIDE): nothing is ever floor-divided.\n"
+      "check: SHARDS (a folder with a .safetensors file a rank, or one file with rank0/... names)\n"
+      "against the checkpoint, bit for bit. What is wrong is named by what it is instead: another\n"
+      "rank's slice (TP003), a cut on the other dim (TP002), of the fused tensor (TP004), parts "
+      "in\n"
+      "another order (TP005), another key/value head (TP006), never loaded (TP007), ...\n\n"
+      "  parscope shard plan fixtures/models/parscale-bytes --tp 4\n"
+      "  parscope shard check model/ --tp 4 shards/",
       kOptions,
       run};
   return command;
