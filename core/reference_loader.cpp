@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "core/engine.h"
+#include "core/ranks.h"
 
 namespace ps {
 
@@ -17,9 +18,11 @@ namespace fs = std::filesystem;
 
 struct Library {
   Reference* (*make)(const Model*, const ReferenceOptions*, Error*) = nullptr;
+  Ranks* (*make_ranks)(const RankModel*, const ReferenceOptions*, Error*) = nullptr;
 };
 constexpr const char* kLibrary = "libparscope_reference.so";
 constexpr const char* kSymbol = "parscope_make_reference";
+constexpr const char* kRanksSymbol = "parscope_make_ranks";
 constexpr const char* kRemedy =
     "run ./dev build; commands that need LibTorch cannot run without it";
 
@@ -66,25 +69,31 @@ Result<Library> open_library() {
   }
   // The library stays open until the program ends: LibTorch's threads do not survive a dlclose.
   void* symbol = ::dlsym(library, kSymbol);
-  if (symbol == nullptr) {
+  void* ranks = ::dlsym(library, kRanksSymbol);
+  if (symbol == nullptr || ranks == nullptr) {
     return machine_error(path.string(),
                          "is another library, or of another version; run ./dev build", kSymbol);
   }
-  return Library{reinterpret_cast<decltype(Library::make)>(symbol)};
+  return Library{reinterpret_cast<decltype(Library::make)>(symbol),
+                 reinterpret_cast<decltype(Library::make_ranks)>(ranks)};
+}
+
+// Opened once, by whoever asks first.
+Result<Library> the_library() {
+  static std::mutex mutex;
+  static Library library;
+  const std::lock_guard lock(mutex);
+  if (library.make == nullptr) {
+    PS_TRY(library, open_library());
+  }
+  return library;
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Reference>> open_reference(const Model& model,
                                                   const ReferenceOptions& options) {
-  static std::mutex mutex;
-  static Library library;
-  {
-    const std::lock_guard lock(mutex);
-    if (library.make == nullptr) {
-      PS_TRY(library, open_library());
-    }
-  }
+  PS_TRY(const Library library, the_library());
   Error error;
   std::unique_ptr<Reference> reference(library.make(&model, &options, &error));
   if (reference == nullptr) {
@@ -92,6 +101,18 @@ Result<std::unique_ptr<Reference>> open_reference(const Model& model,
     return error;
   }
   return reference;
+}
+
+Result<std::unique_ptr<Ranks>> open_simulated_ranks(const RankModel& model,
+                                                    const ReferenceOptions& options) {
+  PS_TRY(const Library library, the_library());
+  Error error;
+  std::unique_ptr<Ranks> ranks(library.make_ranks(&model, &options, &error));
+  if (ranks == nullptr) {
+    if (error.what.empty()) return machine_error(kLibrary, "the ranks could not be made");
+    return error;
+  }
+  return ranks;
 }
 
 }  // namespace ps

@@ -1,8 +1,9 @@
-// The one symbol that this library shows; core/reference_loader.cpp looks it up.
+// The symbols that this library shows; core/reference_loader.cpp looks them up.
 #include <memory>
 
 #include "reference/bridge.h"
 #include "reference/engine.h"
+#include "reference/ranks.h"
 
 extern "C" __attribute__((visibility("default"))) ps::Reference* parscope_make_reference(
     const ps::Model* model, const ps::ReferenceOptions* options, ps::Error* error) {
@@ -10,6 +11,16 @@ extern "C" __attribute__((visibility("default"))) ps::Reference* parscope_make_r
     return std::make_unique<ps::reference::ReferenceEngine>(*model, *options).release();
   } catch (const std::exception& e) {
     *error = ps::reference::torch_error("reference", e);
+    return nullptr;
+  }
+}
+
+extern "C" __attribute__((visibility("default"))) ps::Ranks* parscope_make_ranks(
+    const ps::RankModel* model, const ps::ReferenceOptions* options, ps::Error* error) {
+  try {
+    return std::make_unique<ps::reference::SimulatedRanks>(*model, *options).release();
+  } catch (const std::exception& e) {
+    *error = ps::reference::torch_error("reference ranks", e);
     return nullptr;
   }
 }

@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "diff/golden/parscale_case.h"
+#include "diff/golden/tensor_parallel_case.h"
 
 namespace ps {
 
@@ -109,11 +110,13 @@ GoldenResult verify_golden(const GoldenCase& golden, const GoldenOptions& option
     out.message = golden.unreadable;
     return out;
   }
-  if (golden.kind != GoldenKind::kParscale) {
+  if (golden.kind != GoldenKind::kParscale && golden.kind != GoldenKind::kTensorParallel) {
     out.message = "this version of parscope cannot verify cases of this kind";
     return out;
   }
-  const Result<std::string> checked = verify_parscale_case(golden.path, options);
+  const bool tp = golden.kind == GoldenKind::kTensorParallel;
+  const Result<std::string> checked =
+      tp ? verify_tensor_parallel_case(golden.path) : verify_parscale_case(golden.path, options);
   if (!checked.ok() && checked.error().kind == Error::Kind::kMachine) {
     out.machine_failed = checked.error();
   }

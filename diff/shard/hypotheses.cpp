@@ -70,13 +70,6 @@ bool same_elements(const ShardQuestion& q, const std::vector<ShardPart>& parts,
   return walked.ok() && same && at == size;
 }
 
-bool same_parts(const std::vector<ShardPart>& a, const std::vector<ShardPart>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
-    return x.source == y.source && x.dim == y.dim && x.start == y.start && x.length == y.length &&
-           x.pad == y.pad;
-  });
-}
-
 using Answer = std::optional<Hypothesis>;
 
 Answer other_rank(const ShardQuestion& q) {

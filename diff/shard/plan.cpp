@@ -206,6 +206,13 @@ std::optional<CheckpointLayout> layout_from(std::string_view name) {
   return std::nullopt;
 }
 
+bool same_parts(const std::vector<ShardPart>& a, const std::vector<ShardPart>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
+    return x.source == y.source && x.dim == y.dim && x.start == y.start && x.length == y.length &&
+           x.pad == y.pad;
+  });
+}
+
 const PlanRecord* Plan::find(std::int64_t rank, std::string_view dest) const {
   for (const PlanRecord& r : records) {
     if (r.rank == rank && r.dest == dest) return &r;

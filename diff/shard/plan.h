@@ -47,6 +47,8 @@ struct ShardPart {
   std::int64_t pad = 0;
 };
 
+bool same_parts(const std::vector<ShardPart>& a, const std::vector<ShardPart>& b);
+
 struct PlanRecord {
   std::int64_t rank = 0;
   std::string dest;  // "layers.0.self_attn.qkv_proj.weight"
