@@ -54,6 +54,7 @@ struct ModelConfig {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
+  std::int64_t all_heads = 0;  // of a tensor-parallel rank's config: the whole model's; else 0
   std::int64_t max_position_embeddings = 0;
   Activation activation = Activation::kSilu;
   double rms_norm_eps = 1e-6;
@@ -77,7 +78,7 @@ struct ModelConfig {
   std::string json;  // the file's text, for traces
 
   std::int64_t group() const { return heads / kv_heads; }  // query heads a kv head
-  std::int64_t cross_head_dim() const { return hidden_size / heads; }
+  std::int64_t cross_head_dim() const { return hidden_size / (all_heads > 0 ? all_heads : heads); }
   bool aggregates() const { return replicas > 1; }
   bool is_parscale() const { return architecture >= Architecture::kParScale; }
 };

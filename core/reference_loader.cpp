@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "core/engine.h"
+#include "core/ranks.h"
 #include "core/sparse.h"
 
 namespace ps {
@@ -19,10 +20,12 @@ namespace fs = std::filesystem;
 struct Library {
   Reference* (*make)(const Model*, const ReferenceOptions*, Error*) = nullptr;
   SparseReference* (*make_sparse)(const SparseConfig*, const SparseWeights*, Error*) = nullptr;
+  Ranks* (*make_ranks)(const RankModel*, const ReferenceOptions*, Error*) = nullptr;
 };
 constexpr const char* kLibrary = "libparscope_reference.so";
 constexpr const char* kSymbol = "parscope_make_reference";
 constexpr const char* kSparseSymbol = "parscope_make_sparse_reference";
+constexpr const char* kRanksSymbol = "parscope_make_ranks";
 constexpr const char* kRemedy =
     "run ./dev build; commands that need LibTorch cannot run without it";
 
@@ -76,8 +79,10 @@ Result<Library> open_library() {
   };
   PS_TRY(void* const make, symbol(kSymbol));
   PS_TRY(void* const make_sparse, symbol(kSparseSymbol));
+  PS_TRY(void* const make_ranks, symbol(kRanksSymbol));
   return Library{reinterpret_cast<decltype(Library::make)>(make),
-                 reinterpret_cast<decltype(Library::make_sparse)>(make_sparse)};
+                 reinterpret_cast<decltype(Library::make_sparse)>(make_sparse),
+                 reinterpret_cast<decltype(Library::make_ranks)>(make_ranks)};
 }
 
 Result<Library> the_library() {
@@ -112,6 +117,14 @@ Result<std::unique_ptr<SparseReference>> open_sparse_reference(const SparseConfi
   PS_TRY(const Library library, the_library());
   Error error;
   SparseReference* made = library.make_sparse(&config, &weights, &error);
+  return owned(made, error);
+}
+
+Result<std::unique_ptr<Ranks>> open_simulated_ranks(const RankModel& model,
+                                                    const ReferenceOptions& options) {
+  PS_TRY(const Library library, the_library());
+  Error error;
+  Ranks* made = library.make_ranks(&model, &options, &error);
   return owned(made, error);
 }
 

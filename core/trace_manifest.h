@@ -24,6 +24,8 @@ Result<ManifestText> parse_manifest_text(std::string_view json, const std::strin
                                          StepsField steps_field);
 Result<std::string> manifest_text(const TraceManifest& manifest,
                                   const std::vector<TraceStep>& steps);
+// A step's own tensors: input_ids and what stands beside it.
+Result<void> write_step_inputs(SafetensorsWriter& writer, const StepInputs& inputs);
 std::string step_file_name(std::int64_t step, std::int64_t rank);
 
 }  // namespace ps

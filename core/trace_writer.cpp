@@ -19,7 +19,9 @@ TensorView view_of(const std::vector<std::int64_t>& values, Shape shape) {
   return {DType::kI64, std::move(shape), std::as_bytes(std::span(values))};
 }
 
-Result<void> add_inputs(SafetensorsWriter& writer, const StepInputs& inputs) {
+}  // namespace
+
+Result<void> write_step_inputs(SafetensorsWriter& writer, const StepInputs& inputs) {
   const std::int64_t batch = inputs.batch;
   PS_TRY_VOID(writer.add("input_ids", view_of(inputs.input_ids, {batch, inputs.length})));
   if (inputs.attention_mask) {
@@ -32,8 +34,6 @@ Result<void> add_inputs(SafetensorsWriter& writer, const StepInputs& inputs) {
   }
   return {};
 }
-
-}  // namespace
 
 Result<TraceWriter> TraceWriter::create(const std::filesystem::path& dir, TraceManifest manifest) {
   PS_TRY_VOID(manifest_text(manifest, {}));  // a config that is no JSON is found before the run
@@ -57,7 +57,7 @@ Result<void> TraceWriter::begin_step(TraceStep step, const StepInputs* inputs) {
   step.tensors = nullptr;
   PS_TRY(writer_, SafetensorsWriter::create(dir_ / step.file));
   steps_.push_back(std::move(step));
-  if (inputs != nullptr) PS_TRY_VOID(add_inputs(*writer_, *inputs));
+  if (inputs != nullptr) PS_TRY_VOID(write_step_inputs(*writer_, *inputs));
   return {};
 }
 

@@ -3,6 +3,7 @@
 
 #include "reference/bridge.h"
 #include "reference/engine.h"
+#include "reference/ranks.h"
 #include "reference/sparse/engine.h"
 
 extern "C" __attribute__((visibility("default"))) ps::Reference* parscope_make_reference(
@@ -22,6 +23,16 @@ parscope_make_sparse_reference(const ps::SparseConfig* config, const ps::SparseW
     return std::make_unique<ps::reference::SparseReferenceEngine>(*config, *weights).release();
   } catch (const std::exception& e) {
     *error = ps::reference::torch_error("sparse reference", e);
+    return nullptr;
+  }
+}
+
+extern "C" __attribute__((visibility("default"))) ps::Ranks* parscope_make_ranks(
+    const ps::RankModel* model, const ps::ReferenceOptions* options, ps::Error* error) {
+  try {
+    return std::make_unique<ps::reference::SimulatedRanks>(*model, *options).release();
+  } catch (const std::exception& e) {
+    *error = ps::reference::torch_error("reference ranks", e);
     return nullptr;
   }
 }

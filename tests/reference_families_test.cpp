@@ -1,6 +1,6 @@
 // Llama with biases everywhere, tied Qwen2, Qwen3 and chunked prefill against another independent
-// implementation (fixtures/families). These cases give zeros for rows without a key and pin their
-// RoPE tables in float32.
+// implementation (fixtures/golden/tensor-parallel), by the unsharded reference. These cases give
+// zeros for rows without a key and pin their RoPE tables in float32.
 #include <filesystem>
 
 #include <gtest/gtest.h>
@@ -66,7 +66,7 @@ std::vector<std::int64_t> cells(const Json& rows, std::int64_t begin, std::int64
 class Families : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Families, Float64PointsAgree) {
-  const fs::path source = fixtures_dir() / "families" / GetParam();
+  const fs::path source = fixtures_dir() / "golden" / "tensor-parallel" / GetParam();
   const Json json = Json::parse(value_or_die(read_text(source / "case.json")));
   const TempDir dir;
   ok_or_die(write_text(dir.path() / "config.json", config_of(json["cfg"]).dump()));
@@ -113,7 +113,8 @@ TEST_P(Families, Float64PointsAgree) {
 
 INSTANTIATE_TEST_SUITE_P(All, Families,
                          ::testing::Values("llama_bias_everywhere", "qwen2_tied_leftpad",
-                                           "qwen3_qknorm_wide_heads", "llama_chunked_prefill"),
+                                           "qwen3_qknorm_wide_heads", "llama_chunked_prefill",
+                                           "qwen2_mqa_decode", "llama_heads6_tp3"),
                          [](const auto& case_info) { return case_info.param; });
 
 }  // namespace

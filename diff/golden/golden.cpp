@@ -8,6 +8,7 @@
 #include "core/json.h"
 #include "diff/golden/parscale_case.h"
 #include "diff/golden/sparse_case.h"
+#include "diff/golden/tensor_parallel_case.h"
 
 namespace ps {
 
@@ -110,13 +111,21 @@ GoldenResult verify_golden(const GoldenCase& golden, const GoldenOptions& option
     out.message = golden.unreadable;
     return out;
   }
-  const bool sparse = golden.kind == GoldenKind::kSparse;
-  if (golden.kind != GoldenKind::kParscale && !sparse) {
+  const auto verified = [&]() -> Result<std::string> {
+    switch (golden.kind) {
+      case GoldenKind::kSparse:
+        return verify_sparse_case(golden.path);
+      case GoldenKind::kTensorParallel:
+        return verify_tensor_parallel_case(golden.path);
+      default:
+        return verify_parscale_case(golden.path, options);
+    }
+  };
+  if (golden.kind == GoldenKind::kMasks) {
     out.message = "this version of parscope cannot verify cases of this kind";
     return out;
   }
-  const Result<std::string> checked =
-      sparse ? verify_sparse_case(golden.path) : verify_parscale_case(golden.path, options);
+  const Result<std::string> checked = verified();
   if (!checked.ok() && checked.error().kind == Error::Kind::kMachine) {
     out.machine_failed = checked.error();
   }

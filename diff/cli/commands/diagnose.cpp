@@ -4,6 +4,7 @@
 #include "diff/isolate/examine.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
+#include "diff/shard/join_trace.h"
 
 namespace ps::cli {
 
@@ -31,8 +32,10 @@ Result<int> run(const Arguments& arguments) {
   }
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
-  PS_TRY(const Trace trace, Trace::open(subject));
+  PS_TRY(Trace ranks, Trace::open(subject));
   PS_TRY(const Model model, open_model_at(arguments.get("--model")));
+  PS_TRY(const JoinedTrace joined, JoinedTrace::of(std::move(ranks), &model.config));
+  const Trace& trace = joined.trace();
   PS_TRY(const std::int64_t threads, arguments.integer("--threads", 0, 0, 4096));
   ReferenceOptions truth;
   truth.dtype = DType::kF64;
@@ -50,6 +53,7 @@ Result<int> run(const Arguments& arguments) {
          error_grid(point.candidate, point.expected.value.view(), point.expected.bound.view())});
   };
   PS_TRY(Report report, examine(trace, model, *reference, options));
+  add_rank_findings(report, joined.findings());
   report.environment.emplace_back("version", json_string(PS_VERSION));
   report.inputs.emplace_back("trace", json_string(subject));
   report.inputs.emplace_back("model", json_string(arguments.get("--model")));

@@ -8,6 +8,7 @@
 #include "diff/cli/command.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
+#include "diff/shard/join_trace.h"
 
 namespace ps::cli {
 
@@ -50,6 +51,25 @@ Result<std::pair<double, double>> tolerance(const std::string& text) {
   return std::pair{atol, rtol};
 }
 
+struct JoinedPair {
+  JoinedTrace candidate, expected;
+};
+
+// Ranks are put together on both sides, so that any number of them can be compared with any other.
+// The model is either trace's.
+Result<JoinedPair> join_pair(Trace candidate, Trace expected) {
+  std::optional<ModelConfig> config;
+  for (const Trace* trace : {&candidate, &expected}) {
+    if (config || trace->manifest().model_json.empty()) continue;
+    PS_TRY(ParsedConfig parsed, parse_config(trace->manifest().model_json, "trace.json/model"));
+    const Result<ModelConfig> good = first_error_or_config(std::move(parsed), "trace.json/model");
+    if (good.ok()) config = good.value();
+  }
+  PS_TRY(JoinedTrace mine, JoinedTrace::of(std::move(candidate), config ? &*config : nullptr));
+  PS_TRY(JoinedTrace other, JoinedTrace::of(std::move(expected), config ? &*config : nullptr));
+  return JoinedPair{std::move(mine), std::move(other)};
+}
+
 Result<int> run(const Arguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   const std::vector<std::string>& words = arguments.positionals();
@@ -78,9 +98,11 @@ Result<int> run(const Arguments& arguments) {
     for (std::int64_t i = 0; i < count_of(row.shape); ++i) builder.add(i, ratio(i));
     files.pictures.push_back({row.step, row.rank, row.point, row.shape, builder.grid()});
   };
-  PS_TRY(const Trace candidate, Trace::open(trace_path(words[0])));
-  PS_TRY(const Trace expected, Trace::open(trace_path(words[1])));
-  Report report = diff_traces(candidate, expected, options);
+  PS_TRY(Trace candidate_ranks, Trace::open(trace_path(words[0])));
+  PS_TRY(Trace expected_ranks, Trace::open(trace_path(words[1])));
+  PS_TRY(const JoinedPair joined, join_pair(std::move(candidate_ranks), std::move(expected_ranks)));
+  Report report = diff_traces(joined.candidate.trace(), joined.expected.trace(), options);
+  add_rank_findings(report, joined.candidate.findings());
   report.environment.emplace_back("version", json_string(PS_VERSION));
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   report.timing.emplace_back("total_s", std::to_string(taken.count()));
@@ -113,7 +135,10 @@ const Command& diff_command() {
       "float64, 3\nin 16-bit types, u the unit round-off of the coarser type.\n"
       "A point that EXPECTED has and CANDIDATE lacks is an error. Padding, and rows that see no "
       "key,\nare not compared. Runs that cannot be compared (other tokens, another phase, a stale "
-      "or\nall-zero capture) are refused with the reason: exit code 2.\n\n"
+      "or\nall-zero capture) are refused with the reason: exit code 2. A trace of tensor-parallel "
+      "ranks is\n"
+      "joined first: ranks that should agree must (TP012), partial sums must add up (TP013, "
+      "TP014).\n\n"
       "  parscope diff candidate/ expected/\n"
       "  parscope diff candidate.safetensors expected.safetensors --tolerance 1e-5,1.3e-6",
       kOptions,

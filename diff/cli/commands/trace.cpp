@@ -10,6 +10,8 @@
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/run/record.h"
+#include "diff/run/record_ranks.h"
+#include "diff/shard/rank_model.h"
 
 namespace ps::cli {
 
@@ -28,6 +30,9 @@ constexpr Option kOptions[] = {
     kSteps,
     kChunk,
     kBeams,
+    {"--tp", "N",
+     "run as N tensor-parallel ranks, simulated in this process (reference only);\n"
+     "the trace has a file a step and rank"},
     {"--points", "PATTERN", "record only these points ('*' is a wildcard); may be repeated"},
     {"--gradients", "LOSS",
      "record grad/NAME of every parameter instead, of the loss 'next-token' or\n"
@@ -112,6 +117,28 @@ Result<void> record_gradients(Reference& reference, const RunPlan& plan, Loss lo
   return writer.close();
 }
 
+Result<Recorded> record_whole(const Model& model, const EngineChoice& choice, const RunPlan& plan,
+                              const std::filesystem::path& dir, const TraceManifest& manifest,
+                              const RecordOptions& options) {
+  PS_TRY(const std::unique_ptr<Engine> engine, open_engine(model, choice));
+  return record(*engine, plan, dir, manifest, options);
+}
+
+Result<Recorded> record_tp(const Arguments& arguments, const Model& model,
+                           const EngineChoice& choice, const RunPlan& plan,
+                           const TraceManifest& manifest, const RecordOptions& options) {
+  PS_TRY(const std::int64_t tp, arguments.integer("--tp", 1, 1, 4096));
+  if (!choice.reference) {
+    return bad_input("--tp", "the model does not run on ranks yet", "--engine reference");
+  }
+  const SourceLookup weights = [&](std::string_view name) { return model.checkpoint->find(name); };
+  PS_TRY(const RankModel ranks_of, rank_model(model.config, tp, weights, {}));
+  ReferenceOptions reference;
+  static_cast<EngineOptions&>(reference) = choice.options;
+  PS_TRY(const std::unique_ptr<Ranks> ranks, open_simulated_ranks(ranks_of, reference));
+  return record_ranks(*ranks, tp, plan, arguments.get("-o"), manifest, options);
+}
+
 Result<int> run(const Arguments& arguments) {
   namespace fs = std::filesystem;
   PS_TRY(const std::string model_dir, only_positional(trace_command(), arguments, "MODEL_DIR"));
@@ -135,7 +162,7 @@ Result<int> run(const Arguments& arguments) {
   PS_TRY_VOID(check_patterns(options.points, model.config, arguments.has("--gradients")));
 
   if (arguments.has("--gradients")) {
-    for (const char* other : {"--steps", "--chunk", "--beams"}) {
+    for (const char* other : {"--steps", "--chunk", "--beams", "--tp"}) {
       if (!arguments.has(other)) continue;
       return bad_input("--gradients", "is one pass over the whole prompt",
                        "no " + std::string(other));
@@ -153,10 +180,11 @@ Result<int> run(const Arguments& arguments) {
     return 0;
   }
 
-  PS_TRY(const std::unique_ptr<Engine> engine, open_engine(model, choice));
   Progress progress("tracing");
   options.progress = [&](std::int64_t step, std::int64_t total) { progress.update(step, total); };
-  PS_TRY(const Recorded recorded, record(*engine, plan, dir, std::move(manifest), options));
+  PS_TRY(const Recorded recorded, arguments.has("--tp")
+                                      ? record_tp(arguments, model, choice, plan, manifest, options)
+                                      : record_whole(model, choice, plan, dir, manifest, options));
   if (!arguments.has("--quiet")) {
     char text[160];
     std::snprintf(text, sizeof text, ": %lld steps, %lld points, %.1f MB\n",

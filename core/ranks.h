@@ -1,0 +1,55 @@
+// Tensor parallelism: one model as ranks that each hold a part of the weights, compute on it, and
+// meet in collectives (spec tensor-parallel.md section 3). Which part is whose is the plan's
+// business (diff/shard); here a rank is a smaller config and a way to get its weights.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/engine.h"
+
+namespace ps {
+
+struct RankModel {
+  ModelConfig whole;
+  ModelConfig local;  // a rank's heads and inner features; hidden size and vocabulary are whole's
+  std::int64_t tp = 1;
+  std::int64_t vocab_rows = 0;   // of embedding and head on a rank, padding included
+  bool replicate_vocab = false;  // embedding and head whole on every rank: no collective there
+  // A rank's part of a tensor, under the checkpoint's name for the whole. Asked for at each use, so
+  // that nothing but the mapped checkpoint has to be in memory.
+  std::function<Result<Tensor>(std::int64_t rank, const std::string& name)> weight;
+};
+
+// What every rank must issue in the same order.
+struct Collective {
+  std::string op;  // "all_reduce", "all_gather"
+  Shape shape;
+  DType dtype = DType::kF32;
+  std::string tag;  // the point
+
+  bool operator==(const Collective&) const = default;
+};
+
+class Ranks {
+ public:
+  virtual ~Ranks() = default;
+  // taps[r] sees rank r's values: its own part of sharded points, NAME:partial before a reduce and
+  // NAME after it, all logits without padding.
+  virtual Result<void> forward(const StepInputs& inputs, const std::vector<Tap*>& taps) = 0;
+  // As Engine::reorder_cache, on every rank.
+  virtual Result<void> reorder_cache(const std::vector<std::int64_t>& beam_idx,
+                                     const std::vector<Tap*>& taps) = 0;
+  virtual void reset() = 0;
+  virtual std::int64_t past() const = 0;
+  virtual const std::vector<Collective>& ledger() const = 0;  // of the last step
+};
+
+// All ranks in this process, op by op, by the reference: deterministic, sums in rank order.
+Result<std::unique_ptr<Ranks>> open_simulated_ranks(const RankModel& model,
+                                                    const ReferenceOptions& options);
+
+}  // namespace ps

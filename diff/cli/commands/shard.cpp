@@ -1,0 +1,147 @@
+// parscope shard plan|check MODEL_DIR --tp N [SHARDS]
+#include "diff/cli/command.h"
+#include "diff/shard/check_shards.h"
+#include "diff/shard/plan_text.h"
+#include "diff/shard/shard_model.h"
+
+namespace ps::cli {
+
+namespace {
+
+constexpr Option kOptions[] = {
+    {"--tp", "N", "ranks of tensor parallelism"},
+    {"--replicate-vocab", "", "an engine that keeps embedding and head whole on every rank"},
+    {"--vocab-multiple", "M", "the vocabulary is padded to a multiple of M * N; default 1"},
+    {"--layout", "NAME",
+     "how q, k, v stand in the checkpoint: separate, concat,\n"
+     "megatron_grouped or per_head_interleaved"},
+    {"--unfused", "", "plan q_proj, k_proj, v_proj, gate_proj, up_proj each by itself"},
+    {"--ranks", "", "the table of every rank, not of rank 0 alone"},
+    kJson,
+    kQuiet};
+
+Result<PlanOptions> plan_options(const Arguments& arguments, const ShardModel& model) {
+  PlanOptions options;
+  options.replicate_vocab = arguments.has("--replicate-vocab");
+  options.fused = !arguments.has("--unfused");
+  PS_TRY(options.vocab_multiple, arguments.integer("--vocab-multiple", 1, 1, 1 << 20));
+  options.layout = model.layout;
+  if (arguments.has("--layout")) {
+    const std::string name = arguments.get("--layout");
+    const auto layout = layout_from(name);
+    if (!layout) {
+      return bad_input("--layout", "unknown layout",
+                       "separate, concat, megatron_grouped or per_head_interleaved",
+                       "'" + name + "'");
+    }
+    options.layout = *layout;
+  }
+  return options;
+}
+
+Error rejected(const std::string& dir, std::int64_t tp, const Rejection& why) {
+  return bad_input(dir + " at tp " + std::to_string(tp), why.code + ": " + why.rule);
+}
+
+Result<int> run_plan(const Arguments& arguments, const std::string& dir, std::int64_t tp) {
+  PS_TRY(const ShardModel model, open_shard_model(dir, tp));
+  const bool json = arguments.has("--json");
+  if (!model.rejected.empty()) {
+    if (json) print(rejection_json(tp, model.rejected));
+    return rejected(dir, tp, model.rejected[0]);
+  }
+  PS_TRY(const PlanOptions options, plan_options(arguments, model));
+  PS_TRY(const Plan plan, make_plan(model.config, tp, options));
+  const std::vector<std::string> problems = coverage_problems(plan, model.config);
+  PS_CHECK(problems.empty(), problems.empty() ? "" : problems[0]);
+  if (json) {
+    print(plan_json(plan, model.config, model.sources()));
+  } else if (!arguments.has("--quiet")) {
+    print(plan_table(plan, model.config, arguments.has("--ranks")));
+  }
+  return 0;
+}
+
+Result<int> show(const Arguments& arguments, const Report& report, const std::string& subject) {
+  if (arguments.has("--json")) {
+    print(report_json(report));
+  } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
+    TextStyle style;
+    style.color = stdout_has_color();
+    style.quiet = arguments.has("--quiet");
+    print(report_text(report, subject, style));
+  }
+  return exit_code(report);
+}
+
+// A report too, so that a script finds the code where it finds all others.
+Result<int> run_rejected(const Arguments& arguments, const ShardModel& model,
+                         const std::string& dir, std::int64_t tp) {
+  Report report;
+  report.verdict = Verdict::kInvalid;
+  for (const Rejection& r : model.rejected) {
+    Finding f;
+    f.id = r.code;
+    f.fault_class = "shard";
+    f.point = "config.json";
+    f.message = r.rule;
+    report.findings.push_back(std::move(f));
+  }
+  if (arguments.has("--json")) print(report_json(report));
+  return rejected(dir, tp, model.rejected[0]);
+}
+
+Result<int> run_check(const Arguments& arguments, const std::string& dir, std::int64_t tp,
+                      const std::string& path) {
+  PS_TRY(const ShardModel model, open_shard_model(dir, tp));
+  if (!model.rejected.empty()) return run_rejected(arguments, model, dir, tp);
+  ShardCheckOptions options;
+  PS_TRY(options.plan, plan_options(arguments, model));
+  options.vocab_given = arguments.has("--replicate-vocab") || arguments.has("--vocab-multiple");
+  PS_TRY(const ShardSet shards, open_shards(path));
+  PS_TRY(Report report, check_shards(model, tp, shards, options));
+  report.inputs = {
+      {"model", json_string(dir)}, {"shards", json_string(path)}, {"tp", std::to_string(tp)}};
+  return show(arguments, report, path);
+}
+
+Result<int> run(const Arguments& arguments) {
+  const std::vector<std::string>& words = arguments.positionals();
+  if (words.empty()) return wrong_usage(shard_command(), "no 'plan' or 'check'");
+  const bool plan = words[0] == "plan";
+  if (!plan && words[0] != "check") {
+    return wrong_usage(shard_command(), "cannot '" + words[0] + "', only 'plan' and 'check'");
+  }
+  if (words.size() != (plan ? 2U : 3U)) {
+    return wrong_usage(shard_command(),
+                       plan ? "plan wants one MODEL_DIR" : "check wants MODEL_DIR and SHARDS");
+  }
+  if (!arguments.has("--tp")) return wrong_usage(shard_command(), "no --tp N");
+  PS_TRY(const std::int64_t tp, arguments.integer("--tp", 1, 1, 1 << 20));
+  return plan ? run_plan(arguments, words[1], tp) : run_check(arguments, words[1], tp, words[2]);
+}
+
+}  // namespace
+
+const Command& shard_command() {
+  static const Command command{
+      "shard",
+      "plans which bytes each tensor-parallel rank holds, and checks shards against the plan",
+      "shard plan|check MODEL_DIR --tp N [SHARDS] [options]",
+      "plan: what each rank must hold, tensor by tensor, as slices of the checkpoint; with --json\n"
+      "every record with its CRC-32. A number of ranks that the heads, the inner features or the\n"
+      "head size do not allow is refused with its code (REJ_HEADS, REJ_GROUP, REJ_KV, REJ_INTER,\n"
+      "REJ_HEADDIM, REJ_QKNORM_WIDE): nothing is ever floor-divided.\n"
+      "check: SHARDS (a folder with a .safetensors file a rank, or one file with rank0/... names)\n"
+      "against the checkpoint, bit for bit. What is wrong is named by what it is instead: another\n"
+      "rank's slice (TP003), a cut on the other dim (TP002), of the fused tensor (TP004), parts "
+      "in\n"
+      "another order (TP005), another key/value head (TP006), never loaded (TP007), ...\n\n"
+      "  parscope shard plan fixtures/models/parscale-bytes --tp 4\n"
+      "  parscope shard check model/ --tp 4 shards/",
+      kOptions,
+      run};
+  return command;
+}
+
+}  // namespace ps::cli

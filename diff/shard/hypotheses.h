@@ -1,0 +1,38 @@
+// What a wrong shard is instead of what it should be (tensor-parallel.md 7.1): the known mistakes
+// are tried in a fixed order, and one that reproduces every bit has its name.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "diff/shard/bytes.h"
+
+namespace ps {
+
+struct ShardQuestion {
+  const Plan* plan = nullptr;
+  const ModelConfig* config = nullptr;
+  const SourceLookup* sources = nullptr;
+  const PlanRecord* record = nullptr;  // what it should be
+  TensorView actual;
+};
+
+struct Hypothesis {
+  std::string code;        // "TP003"
+  bool loss_only = false;  // right but for precision: a warning
+  std::string words;       // "holds rank 1's slice"
+};
+
+// Equal to the plan, after the plan's bytes took the shard's type.
+bool equals_plan(const ShardQuestion& question);
+
+// How many hypotheses there are, in the order of 7.1, and one of them.
+std::size_t hypothesis_count();
+std::optional<Hypothesis> try_hypothesis(std::size_t which, const ShardQuestion& question);
+
+// Several wrong shards of one kind of tensor (all its ranks and layers): the first hypothesis that
+// explains all of them, else for each the first that explains it, else TP007.
+std::vector<Hypothesis> name_shards(const std::vector<ShardQuestion>& questions);
+
+}  // namespace ps

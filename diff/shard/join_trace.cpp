@@ -1,0 +1,299 @@
+#include "diff/shard/join_trace.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <stdlib.h>
+
+#include "diff/compare/closeness.h"
+#include "diff/shard/join.h"
+
+namespace ps {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPartial = ":partial";
+
+bool is_input(std::string_view name) {
+  return name == "input_ids" || name == "attention_mask" || name == "position_ids";
+}
+
+Finding rank_finding(const TraceStep& step, std::string id, std::string point, std::int64_t rank) {
+  Finding f;
+  f.id = std::move(id);
+  f.fault_class = "shard";
+  f.step = step.step;
+  f.rank = rank;
+  f.point = std::move(point);
+  return f;
+}
+
+std::string number(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", x);
+  return text;
+}
+
+using Parts = std::vector<TensorView>;
+
+// The one factor between two values, if there is one: ||full - c sum|| within the bound.
+struct SumCheck {
+  bool equal = true;
+  double factor = 0;  // full = factor * sum, in the least squares
+  bool scaled = false;
+  std::int64_t own = -1;  // a rank whose value is its own partial sum
+  std::int64_t cell = -1;
+};
+
+// The reduced value on rank r against the sum of all partial sums. Partials and their sum are
+// rounded to the run's type: each of tp + 1 roundings is at most u of the running sum.
+SumCheck check_sum(const Parts& partials, const TensorView& full) {
+  const double u = unit_roundoff(full.dtype);
+  const double roundings = static_cast<double>(partials.size()) + 1;
+  SumCheck out;
+  double dot = 0, norm = 0;
+  for (std::int64_t i = 0; i < full.count(); ++i) {
+    double sum = 0, size = 0;
+    for (const TensorView& p : partials) {
+      sum += value_at(p, i);
+      size += std::fabs(value_at(p, i));
+    }
+    const double x = value_at(full, i);
+    dot += x * sum;
+    norm += sum * sum;
+    if (std::fabs(x - sum) <= roundings * u * size || (std::isnan(x) && std::isnan(sum))) continue;
+    if (out.equal) out.cell = i;
+    out.equal = false;
+  }
+  if (out.equal) return out;
+  out.factor = norm > 0 ? dot / norm : 0;
+  out.scaled = true;
+  for (std::int64_t i = 0; i < full.count() && out.scaled; ++i) {
+    double sum = 0, size = 0;
+    for (const TensorView& p : partials) {
+      sum += value_at(p, i);
+      size += std::fabs(value_at(p, i));
+    }
+    out.scaled = std::fabs(value_at(full, i) - out.factor * sum) <= 2 * roundings * u * size;
+  }
+  for (std::size_t r = 0; r < partials.size() && out.own < 0; ++r) {
+    const Closeness c = compare(full, partials[r]);
+    if (c.same_shape && c.max_abs == 0 && c.class_mismatches == 0) {
+      out.own = static_cast<std::int64_t>(r);
+    }
+  }
+  return out;
+}
+
+class Joiner {
+ public:
+  Joiner(const Trace& trace, const ModelConfig& config, TraceWriter& writer)
+      : trace_(trace),
+        config_(config),
+        writer_(writer),
+        share_(rank_share(config, trace.manifest().tensor_parallel)) {}
+
+  Result<void> run() {
+    std::map<std::int64_t, std::vector<const TraceStep*>> steps;
+    for (const TraceStep& step : trace_.steps()) steps[step.step].push_back(&step);
+    for (auto& [number, ranks] : steps) PS_TRY_VOID(step(number, ranks));
+    return {};
+  }
+  std::vector<Finding> findings;
+
+ private:
+  Result<void> step(std::int64_t number, const std::vector<const TraceStep*>& ranks) {
+    for (std::int64_t r = 0; r < share_.tp; ++r) {
+      const bool there = r < static_cast<std::int64_t>(ranks.size()) &&
+                         ranks[static_cast<std::size_t>(r)]->rank == r;
+      if (there) continue;
+      return bad_input(
+          trace_.path().string(),
+          "step " + std::to_string(number) + " has no file of rank " + std::to_string(r),
+          "a file of each of " + std::to_string(share_.tp) + " ranks",
+          std::to_string(ranks.size()));
+    }
+    TraceStep joined = *ranks[0];
+    joined.rank = 0;
+    joined.file.clear();
+    PS_TRY_VOID(writer_.begin_step(joined, nullptr));
+    for (const auto& entry : ranks[0]->tensors->entries()) {
+      PS_TRY_VOID(point(*ranks[0], entry.name, ranks));
+    }
+    return writer_.end_step();
+  }
+
+  Result<void> point(const TraceStep& first, const std::string& name,
+                     const std::vector<const TraceStep*>& ranks) {
+    if (name.ends_with(kPartial)) return {};
+    Parts parts;
+    for (const TraceStep* rank : ranks) {
+      const TensorView* view = rank->tensors->find(name);
+      if (view == nullptr) {
+        Finding f = rank_finding(first, "TP012", name, rank->rank);
+        f.severity = Severity::kWarning;
+        f.message = "rank " + std::to_string(rank->rank) + " has no such point; it is left out";
+        findings.push_back(std::move(f));
+        return {};
+      }
+      parts.push_back(*view);
+    }
+    if (is_input(name) || name.starts_with("grad/")) return writer_.add(name, parts[0]);
+    const Result<JoinedPoint> result = join_point(name, parts, config_, share_);
+    if (!result.ok()) {
+      Finding f = rank_finding(first, "TP001", name, 0);
+      f.message = result.error().line();
+      if (cache_has_all_heads(name, parts[0])) f.id = "TP042";
+      findings.push_back(std::move(f));
+      return {};
+    }
+    if (cache_has_all_heads(name, parts[0])) {
+      Finding f = rank_finding(first, "TP042", name, 0);
+      f.where = "axis 1";
+      f.message = "axis 1 is heads: " + std::to_string(share_.kv_heads) +
+                  " expected on a rank of " + std::to_string(share_.tp) + ", " +
+                  std::to_string(parts[0].shape[1]) + " found: every rank caches all of them";
+      findings.push_back(std::move(f));
+    }
+    if (result->disagree) disagree(first, name, *result, parts);
+    sums(first, name, parts, ranks);
+    return writer_.add(name, result->value.view());
+  }
+
+  bool cache_has_all_heads(const std::string& name, const TensorView& part) const {
+    return (name.ends_with(":k_cache") || name.ends_with(":v_cache")) && part.shape.size() == 4 &&
+           part.shape[1] == config_.kv_heads && share_.kv_heads != config_.kv_heads;
+  }
+
+  void disagree(const TraceStep& step, const std::string& name, const JoinedPoint& joined,
+                const Parts& parts) {
+    const auto [a, b] = *joined.disagree;
+    Finding f = rank_finding(step, "TP012", name, b);
+    const TensorView& x = parts[static_cast<std::size_t>(a)];
+    const TensorView& y = parts[static_cast<std::size_t>(b)];
+    f.where = index_text(x.shape, joined.cell);
+    f.message = "ranks " + std::to_string(a) + " and " + std::to_string(b) +
+                " must hold the same " + (joined.sharded ? "key/value heads" : "value") +
+                " and differ in " + std::to_string(joined.differing) + " of " +
+                std::to_string(x.count()) + " cells, first " + cell_text(y, x, joined.cell);
+    f.fix = "a reduce that not every rank took part in, or replicated weights that differ";
+    findings.push_back(std::move(f));
+  }
+
+  // A reduced value is the sum of the ranks' partial sums.
+  void sums(const TraceStep& step, const std::string& name, const Parts& full,
+            const std::vector<const TraceStep*>& ranks) {
+    Parts partials;
+    for (const TraceStep* rank : ranks) {
+      const TensorView* view = rank->tensors->find(name + std::string(kPartial));
+      if (view == nullptr || view->shape != full[0].shape) return;
+      partials.push_back(*view);
+    }
+    // Where a bias is added after the reduce, the sum alone is less than the value by it.
+    const bool may_add_bias = (config_.o_bias && name.ends_with(".o_proj")) ||
+                              (config_.mlp_bias && name.ends_with(".down_proj"));
+    for (std::size_t r = 0; r < full.size(); ++r) {
+      const SumCheck sum = check_sum(partials, full[r]);
+      if (sum.equal || (may_add_bias && !sum.scaled && sum.own < 0)) continue;
+      Finding f = rank_finding(step, "TP013", name, static_cast<std::int64_t>(r));
+      f.where = index_text(full[r].shape, sum.cell);
+      const auto tp = static_cast<double>(share_.tp);
+      if (sum.own >= 0) {
+        f.message = "the reduce is missing: rank " + std::to_string(r) + "'s value is rank " +
+                    std::to_string(sum.own) + "'s own partial sum";
+      } else if (sum.scaled) {
+        f.id = "TP014";
+        f.message = "is " + number(sum.factor) + " times the sum of the ranks' partial sums";
+        if (std::fabs(sum.factor * tp - 1) < 1e-3) f.message += " (1/tp): averaged, not summed";
+        if (std::fabs(sum.factor / tp - 1) < 1e-3) f.message += " (tp): summed once too often";
+        f.evidence = {{"factor", number(sum.factor)}, {"tp", std::to_string(share_.tp)}};
+      } else {
+        f.id = "TP012";
+        f.message = "is not the sum of the ranks' partial sums";
+      }
+      findings.push_back(std::move(f));
+      return;  // the other ranks show the same
+    }
+  }
+
+  const Trace& trace_;
+  const ModelConfig& config_;
+  TraceWriter& writer_;
+  RankShare share_;
+};
+
+}  // namespace
+
+bool is_sharded(const Trace& trace) { return trace.manifest().tensor_parallel > 1; }
+
+Result<std::vector<Finding>> join_trace(const Trace& trace, const ModelConfig& config,
+                                        const fs::path& dir) {
+  const std::int64_t tp = trace.manifest().tensor_parallel;
+  const auto wrong = rejections(head_sizes(config), tp);
+  if (!wrong.empty()) {
+    return bad_input(trace.path().string() + " at tp " + std::to_string(tp),
+                     wrong[0].code + ": " + wrong[0].rule);
+  }
+  TraceManifest manifest = trace.manifest();
+  manifest.tensor_parallel = manifest.world_size = 1;
+  manifest.shards.clear();
+  manifest.dtype = trace.run_dtype();
+  PS_TRY(TraceWriter writer, TraceWriter::create(dir, std::move(manifest)));
+  Joiner joiner(trace, config, writer);
+  PS_TRY_VOID(joiner.run());
+  PS_TRY_VOID(writer.close());
+  return std::move(joiner.findings);
+}
+
+struct JoinedTrace::Folder {
+  fs::path path;
+  ~Folder() {
+    std::error_code ignored;
+    if (!path.empty()) fs::remove_all(path, ignored);
+  }
+};
+
+JoinedTrace::~JoinedTrace() = default;
+
+Result<JoinedTrace> JoinedTrace::of(Trace trace, const ModelConfig* model) {
+  JoinedTrace out;
+  if (!is_sharded(trace)) {
+    out.trace_ = std::move(trace);
+    return out;
+  }
+  ModelConfig config;
+  if (!trace.manifest().model_json.empty()) {
+    PS_TRY(ParsedConfig parsed, parse_config(trace.manifest().model_json, "trace.json/model"));
+    PS_TRY(config, first_error_or_config(std::move(parsed), "trace.json/model"));
+  } else if (model != nullptr) {
+    config = *model;
+  } else {
+    return bad_input(trace.path().string(), "its ranks cannot be joined without the model",
+                     "trace.json with model, the config.json");
+  }
+  std::string name = (fs::temp_directory_path() / "parscope-joined-XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr) {
+    return machine_error(name, "a folder for the joined trace cannot be made");
+  }
+  out.folder_ = std::make_shared<Folder>(Folder{name});
+  PS_TRY(out.findings_, join_trace(trace, config, fs::path(name) / "trace"));
+  PS_TRY(out.trace_, Trace::open(fs::path(name) / "trace"));
+  return out;
+}
+
+void add_rank_findings(Report& report, const std::vector<Finding>& findings) {
+  report.findings.insert(report.findings.begin(), findings.begin(), findings.end());
+  for (const Finding& f : findings) {
+    if (f.severity != Severity::kError) continue;
+    if (report.verdict == Verdict::kEquivalent) report.verdict = Verdict::kDiverged;
+    if (!report.first_divergence) {
+      report.first_divergence = FirstDivergence{f.step, f.rank, f.point, f.where};
+    }
+    break;
+  }
+}
+
+}  // namespace ps
