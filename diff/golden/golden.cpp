@@ -6,6 +6,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "diff/golden/masks_case.h"
 #include "diff/golden/parscale_case.h"
 
 namespace ps {
@@ -109,11 +110,13 @@ GoldenResult verify_golden(const GoldenCase& golden, const GoldenOptions& option
     out.message = golden.unreadable;
     return out;
   }
-  if (golden.kind != GoldenKind::kParscale) {
+  const bool masks = golden.kind == GoldenKind::kMasks;
+  if (!masks && golden.kind != GoldenKind::kParscale) {
     out.message = "this version of parscope cannot verify cases of this kind";
     return out;
   }
-  const Result<std::string> checked = verify_parscale_case(golden.path, options);
+  const Result<std::string> checked =
+      masks ? verify_masks_case(golden.path) : verify_parscale_case(golden.path, options);
   if (!checked.ok() && checked.error().kind == Error::Kind::kMachine) {
     out.machine_failed = checked.error();
   }
