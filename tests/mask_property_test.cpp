@@ -7,6 +7,7 @@
 #include "core/rng.h"
 #include "diff/mask/evaluate.h"
 #include "diff/mask/mask.h"
+#include "diff/mask/text.h"
 #include "diff/mask/tiles.h"
 #include "tests/support/random_mask.h"
 #include "tests/support/run.h"
@@ -129,6 +130,16 @@ TEST(MaskProperty, WrittenJsonReadsBackTheSame) {
     const Program p = random_program(seed);
     const std::string text = program_json(p);
     const Result<Program> again = parse_program_text(text, "again");
+    ASSERT_TRUE(again.ok()) << again.error().line() << "\n" << text;
+    ASSERT_EQ(*again, p) << text;
+  }
+}
+
+TEST(MaskProperty, WrittenTextReadsBackTheSame) {
+  for (std::uint64_t seed = 0; seed < kPrograms; ++seed) {
+    const Program p = random_program(seed);
+    const std::string text = text_of(p);
+    const Result<Program> again = parse_text(text, "again");
     ASSERT_TRUE(again.ok()) << again.error().line() << "\n" << text;
     ASSERT_EQ(*again, p) << text;
   }
