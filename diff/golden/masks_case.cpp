@@ -236,34 +236,6 @@ Result<void> check_attention(Case& c, const Mask& m) {
 
 // ---- variants ----
 
-// The case's program with another expression and more arrays.
-Json variant_program(const Json& program, const Json& expr, const Json* extra) {
-  Json out = program;
-  for (std::size_t i = 0; i < out.names.size(); ++i) {
-    if (out.names[i] == "expr") out.items[i] = expr;
-  }
-  if (extra == nullptr || extra->items.empty()) return out;
-  if (out.find("arrays") == nullptr) {
-    out.names.emplace_back("arrays");
-    out.items.emplace_back();
-    out.items.back().kind = Kind::kObject;
-  }
-  for (std::size_t i = 0; i < out.names.size(); ++i) {
-    if (out.names[i] != "arrays") continue;
-    for (std::size_t n = 0; n < extra->names.size(); ++n) {
-      Json& arrays = out.items[i];
-      const auto old = std::find(arrays.names.begin(), arrays.names.end(), extra->names[n]);
-      if (old != arrays.names.end()) {
-        arrays.items[static_cast<std::size_t>(old - arrays.names.begin())] = extra->items[n];
-      } else {
-        arrays.names.push_back(extra->names[n]);
-        arrays.items.push_back(extra->items[n]);
-      }
-    }
-  }
-  return out;
-}
-
 // All matches are listed. Where the variant changes nothing ("equal"), a producer may leave out the
 // others, which hold because the expected mask has that form itself.
 Result<void> check_hypotheses(const Case& c, const Json& expect, const std::string& at,
@@ -288,7 +260,7 @@ Result<void> check_variant(Case& c, const Expected& expected, const Json& progra
   const std::string at = "/variants/" + std::to_string(n);
   PS_TRY(const Json* expr, c.field(variant, "expr", at));
   PS_TRY(const Program p,
-         mask::parse_program(variant_program(program, *expr, variant.find("extra_arrays")),
+         mask::parse_program(mask::with_expression(program, *expr, variant.find("extra_arrays")),
                              c.where(), at));
   PS_TRY(const Mask actual, mask::evaluate(p));
   PS_TRY_VOID(check_bits(c, "variant/" + std::to_string(n) + "/bits", actual));

@@ -23,30 +23,13 @@ void add_run(std::vector<std::int64_t>& cells, std::vector<std::int64_t>& steps,
 }
 
 void summarize_plane(const Bands& plane, BlockSummary& s, std::size_t out) {
-  std::vector<std::int64_t> cells(static_cast<std::size_t>(s.nk)), steps(cells.size() + 1);
-  std::size_t next = 0;
+  const std::vector<std::int64_t> cells = tile_counts(plane, s.dims.KV, s.bq, s.bk);
+  std::size_t tile = 0;
   for (std::int64_t r = 0; r < s.nq; ++r) {
-    std::fill(cells.begin(), cells.end(), 0);
-    std::fill(steps.begin(), steps.end(), 0);
-    const std::int64_t begin = r * s.bq, end = std::min(begin + s.bq, s.dims.Q);
-    for (; next < plane.size(); ++next) {
-      const Bands::Band band = plane[next];
-      const std::int64_t from = std::max(begin, band.begin), to = std::min(end, band.end);
-      for (const Run& run : band.runs) {
-        const bool same = run.lo.slope() == 0 && run.hi.slope() == 0;
-        for (std::int64_t row = from; row < (same ? std::min(from + 1, to) : to); ++row) {
-          add_run(cells, steps, s.bk, run.lo.at(row), run.hi.at(row), same ? to - from : 1);
-        }
-      }
-      if (band.end > end) break;
-    }
-    std::int64_t whole = 0;
-    for (std::int64_t c = 0; c < s.nk; ++c, ++out) {
-      const auto i = static_cast<std::size_t>(c);
-      whole += steps[i];
-      const std::int64_t have = cells[i] + whole;
-      const std::int64_t real = (end - begin) * (std::min((c + 1) * s.bk, s.dims.KV) - c * s.bk);
-      const auto fill = [&](std::int64_t all) {
+    const std::int64_t rows = std::min((r + 1) * s.bq, s.dims.Q) - r * s.bq;
+    for (std::int64_t c = 0; c < s.nk; ++c, ++tile, ++out) {
+      const std::int64_t real = rows * (std::min((c + 1) * s.bk, s.dims.KV) - c * s.bk);
+      const auto fill = [have = cells[tile]](std::int64_t all) {
         return static_cast<std::uint8_t>(have == 0     ? Fill::kEmpty
                                          : have == all ? Fill::kFull
                                                        : Fill::kUnknown);
@@ -82,6 +65,37 @@ BlockList list_of(const std::vector<std::uint8_t>& fills, Fill wanted, std::int6
 }
 
 }  // namespace
+
+std::vector<std::int64_t> tile_counts(const Bands& plane, std::int64_t columns, std::int64_t bq,
+                                      std::int64_t bk) {
+  const std::int64_t rows = plane.end(), nq = (rows + bq - 1) / bq, nk = (columns + bk - 1) / bk;
+  std::vector<std::int64_t> out;
+  out.reserve(static_cast<std::size_t>(nq * nk));
+  std::vector<std::int64_t> cells(static_cast<std::size_t>(nk)), steps(cells.size() + 1);
+  std::size_t next = 0;
+  for (std::int64_t r = 0; r < nq; ++r) {
+    std::fill(cells.begin(), cells.end(), 0);
+    std::fill(steps.begin(), steps.end(), 0);
+    const std::int64_t begin = r * bq, end = std::min(begin + bq, rows);
+    for (; next < plane.size(); ++next) {
+      const Bands::Band band = plane[next];
+      const std::int64_t from = std::max(begin, band.begin), to = std::min(end, band.end);
+      for (const Run& run : band.runs) {
+        const bool same = run.lo.slope() == 0 && run.hi.slope() == 0;
+        for (std::int64_t row = from; row < (same ? std::min(from + 1, to) : to); ++row) {
+          add_run(cells, steps, bk, run.lo.at(row), run.hi.at(row), same ? to - from : 1);
+        }
+      }
+      if (band.end > end) break;
+    }
+    std::int64_t whole = 0;
+    for (std::size_t c = 0; c < cells.size(); ++c) {
+      whole += steps[c];
+      out.push_back(cells[c] + whole);
+    }
+  }
+  return out;
+}
 
 BlockSummary::Totals BlockSummary::totals(EdgeRule rule) const {
   Totals out;

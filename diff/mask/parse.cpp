@@ -332,4 +332,31 @@ Result<Node> parse_node(const Json& json, const Program& program, const std::str
   return Parser(copy, where).node(json, base);
 }
 
+Json with_expression(const Json& program, const Json& expr, const Json* extra) {
+  Json out = program;
+  for (std::size_t i = 0; i < out.names.size(); ++i) {
+    if (out.names[i] == "expr") out.items[i] = expr;
+  }
+  if (extra == nullptr || extra->items.empty()) return out;
+  if (out.find("arrays") == nullptr) {
+    out.names.emplace_back("arrays");
+    out.items.emplace_back();
+    out.items.back().kind = Kind::kObject;
+  }
+  for (std::size_t i = 0; i < out.names.size(); ++i) {
+    if (out.names[i] != "arrays") continue;
+    for (std::size_t n = 0; n < extra->names.size(); ++n) {
+      Json& arrays = out.items[i];
+      const auto old = std::find(arrays.names.begin(), arrays.names.end(), extra->names[n]);
+      if (old != arrays.names.end()) {
+        arrays.items[static_cast<std::size_t>(old - arrays.names.begin())] = extra->items[n];
+      } else {
+        arrays.names.push_back(extra->names[n]);
+        arrays.items.push_back(extra->items[n]);
+      }
+    }
+  }
+  return out;
+}
+
 }  // namespace ps::mask

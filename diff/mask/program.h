@@ -122,6 +122,10 @@ constexpr std::int64_t kMaxPosition = std::int64_t{1} << 48;
 Result<Program> parse_program(const Json& json, const std::string& where,
                               const std::string& base = {});
 Result<Program> parse_program_text(std::string_view text, const std::string& where);
+// The program with another expression and more arrays (or arrays anew), as JSON: the variants of a
+// golden case are written so.
+Json with_expression(const Json& program, const Json& expr, const Json* extra_arrays);
+
 // An expression that uses the arrays and defs of `program`.
 Result<Node> parse_node(const Json& json, const Program& program, const std::string& where,
                         const std::string& base);

@@ -59,6 +59,9 @@ struct BlockSummary {
   }
 };
 
+// Cells in every tile, [nq, nk], of a plane whose rows begin at 0.
+std::vector<std::int64_t> tile_counts(const Bands& plane, std::int64_t columns, std::int64_t bq,
+                                      std::int64_t bk);
 BlockSummary summarize(const Mask& mask, std::int64_t bq, std::int64_t bk);
 
 // FlexAttention's tables. Row r of a list has num[r] indices, ascending; the rest of the row is
