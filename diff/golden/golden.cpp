@@ -6,6 +6,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "diff/golden/masks_case.h"
 #include "diff/golden/parscale_case.h"
 #include "diff/golden/sparse_case.h"
 #include "diff/golden/tensor_parallel_case.h"
@@ -113,18 +114,17 @@ GoldenResult verify_golden(const GoldenCase& golden, const GoldenOptions& option
   }
   const auto verified = [&]() -> Result<std::string> {
     switch (golden.kind) {
+      case GoldenKind::kMasks:
+        return verify_masks_case(golden.path);
       case GoldenKind::kSparse:
         return verify_sparse_case(golden.path);
       case GoldenKind::kTensorParallel:
         return verify_tensor_parallel_case(golden.path);
-      default:
-        return verify_parscale_case(golden.path, options);
+      case GoldenKind::kParscale:
+        break;
     }
+    return verify_parscale_case(golden.path, options);
   };
-  if (golden.kind == GoldenKind::kMasks) {
-    out.message = "this version of parscope cannot verify cases of this kind";
-    return out;
-  }
   const Result<std::string> checked = verified();
   if (!checked.ok() && checked.error().kind == Error::Kind::kMachine) {
     out.machine_failed = checked.error();

@@ -1,0 +1,31 @@
+#include "diff/cli/output_probe.h"
+
+#include <unistd.h>
+
+#include "core/temp_file.h"
+
+namespace ps::cli {
+
+Result<void> probe_output(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  std::error_code ec;
+  const std::string who = "uid " + std::to_string(::getuid());
+  if (path.empty()) return bad_input("output", "the path is empty");
+  if (fs::is_directory(path, ec)) return bad_input(path.string(), "is a folder", "a file to write");
+  fs::path missing;
+  for (fs::path p = fs::absolute(path, ec).lexically_normal().parent_path();
+       p.has_relative_path() && !fs::exists(p, ec); p = p.parent_path()) {
+    missing = p;
+  }
+  if (!missing.empty()) {
+    return bad_input(path.string(),
+                     "cannot be written by " + who + ": no folder " + missing.string(),
+                     "a folder that exists");
+  }
+  const auto file = TempFile::create(path);
+  if (file.ok()) return {};
+  return bad_input(path.string(), "cannot be written by " + who + ": " + file.error().what,
+                   "a writable file");
+}
+
+}  // namespace ps::cli
