@@ -204,6 +204,7 @@ at::Tensor aggregated_bound(const at::Tensor& weights, const at::Tensor& y, cons
 RoundingUnits units_of(const Rounding& rounding) {
   RoundingUnits u;
   u.result = std::max(unit_roundoff(rounding.run), unit_roundoff(rounding.captured));
+  u.stored = unit_roundoff(rounding.captured);
   u.accumulate = rounding.run == DType::kF64 ? 0x1p-53 : 0x1p-24;
   const bool coarser = unit_roundoff(rounding.captured) > unit_roundoff(rounding.run);
   u.capture = coarser ? unit_roundoff(rounding.captured) : 0.0;
@@ -229,7 +230,7 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
   if (kind == "probs") return softmax_bound(in[0], out, u);
   if (kind == "context") return context_bound(in[0], in[1], out, u);
   if (kind == "rope_table") return rope_table_bound(context, in[0], out, u);
-  if (kind == "rope_freq") return out.abs() * (16.0 * u.table + u.result);
+  if (kind == "rope_freq") return out.abs() * (16.0 * u.table + u.stored);
   if (kind == "replica_rope_table") {
     return at::full_like(out, 8.0 * u.table * static_cast<double>(config.replicas)) +
            out.abs() * u.result;

@@ -11,6 +11,7 @@ namespace ps::reference {
 struct RoundingUnits {
   double result = 0;      // relative error of storing one value in the candidate's type
   double accumulate = 0;  // of one addition in its accumulator: float32, or float64 for float64
+  double stored = 0;      // of the type in which the value was captured
   double capture = 0;     // of storing a value in a coarser type than the run's; else 0
   double table = 0;       // of the fp32 islands that nobody computes in anything else
   double floor = 0;  // smallest number of the candidate's type: below it there is no relative error

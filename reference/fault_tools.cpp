@@ -38,6 +38,8 @@ at::Tensor changed_frequencies(const StepContext& c, const RopeChange& change) {
 at::Tensor changed_table(const StepContext& c, const RopeChange& change, bool sine) {
   at::Tensor position = change.positions ? change.positions(c) : rope_positions(c);
   position = position.to(c.types.island);
+  // As many rows as the right tables have.
+  if (c.inputs->position_ids && position.size(0) == 1) position = position.repeat({c.rows(), 1});
   if (change.round_positions) position = change.round_positions(position);
   at::Tensor angle = position.unsqueeze(-1) * changed_frequencies(c, change);
   if (change.round_angles) angle = change.round_angles(angle);

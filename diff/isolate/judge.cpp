@@ -267,12 +267,9 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   row.ratio = local.ratio;
   row.compared = local.compared;
   row.ignored = local.ignored;
-  JudgedPoint judged{op,       value,
-                     exact,    &local,
-                     ignored,  lookup,
-                     rounding, options_.bound_factor,
-                     reference_, past_,
-                     {}};
+  JudgedPoint judged{op,         value,  exact,    &local,
+                     ignored,    lookup, rounding, options_.bound_factor,
+                     reference_, past_,  {}};
   watch_nonfinite(judged, whole ? &*whole : nullptr, row);
   rows_.push_back(row);
   if (!right || row.status == PointStatus::kPropagated) wrong_.insert(op.point);
@@ -280,7 +277,10 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
     judged.place = local.ok() ? "in its numbers, not in what they hide"
                               : place_of(named_axes(op.point, value.shape, inputs_.batch),
                                          local.first_wrong());
-    if (!first_) {
+    // Tables are computed before the embedding and listed after it.
+    const bool earlier = first_ && first_->step == step_ && first_->point != op.point &&
+                         (op.kind == "embed" || op.kind == "replicate");
+    if (!first_ || earlier) {
       first_ = {step_, 0, op.point, judged.place};
       if (!exact.law.empty()) first_->where += "; " + exact.law;
     }

@@ -1,5 +1,6 @@
 #include "reference/fault_tools.h"
 #include "reference/ops/blocks.h"
+#include "reference/weights.h"
 
 namespace ps::reference::faults {
 
@@ -26,6 +27,18 @@ void propose(Scene& scene, Proposals& out) {
             .view(right.sizes());
       },
       "the context before its heads are joined");
+  const std::int64_t heads = scene.config().heads;
+  propose_linear(
+      scene, out, linears(scene, {".self_attn.o_proj"}),
+      [heads](const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
+        const at::Tensor mixed = x.reshape({x.size(0), x.size(1), heads, -1})
+                                     .transpose(1, 2)
+                                     .contiguous()
+                                     .view(x.sizes());
+        const at::Tensor y = linear_map(mixed, w);
+        return bias.defined() ? y + bias : y;
+      },
+      "o_proj reads [rows, heads, tokens, size]");
   propose_wrap(
       scene, out, scene.ops("cache_append", ":v_cache"),
       [](const Op& good, const Tensors& in, const Tensors& w) {

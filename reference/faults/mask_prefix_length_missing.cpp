@@ -5,6 +5,15 @@ namespace ps::reference::faults {
 namespace {
 
 void propose(Scene& scene, Proposals& out) {
+  propose_mask(
+      scene, out,
+      [](const MaskParts& m) {
+        const std::int64_t prefix = m.context->config->prefix_tokens;
+        const at::Tensor right = with_prefix(m, m.causal().unsqueeze(0).logical_and(m.real));
+        return at::cat({right.slice(-1, 0, prefix), right.slice(-1, 0, right.size(-1) - prefix)},
+                       -1);
+      },
+      "shifted right by the prefix");
   for (const bool shifted : {true, false}) {
     propose_mask(
         scene, out,

@@ -7,6 +7,14 @@ namespace ps::reference::faults {
 
 namespace {
 
+// Rounded after each addition, as an accumulator of that type is.
+at::Tensor sum_one_by_one(const at::Tensor& e, at::ScalarType type) {
+  at::Tensor total = at::zeros_like(e.slice(-1, 0, 1));
+  for (std::int64_t i = 0; i < e.size(-1); ++i)
+    total = through(total + e.slice(-1, i, i + 1), type);
+  return total;
+}
+
 void propose(Scene& scene, Proposals& out) {
   for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
     const std::string name = type == at::kHalf ? "float16" : "bfloat16";
@@ -36,7 +44,7 @@ void propose(Scene& scene, Proposals& out) {
                   .masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity());
           const at::Tensor top = s.amax(-1, true);
           const at::Tensor e = at::nan_to_num(through(at::exp(through(s - top, type)), type), 0.0);
-          return through(e / through(e.sum(-1, true), type), type);
+          return through(e / through(sum_one_by_one(e, type), type), type);
         },
         "every step in " + name);
   }

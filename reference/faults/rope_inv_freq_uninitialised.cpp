@@ -7,6 +7,20 @@ namespace {
 void propose(Scene& scene, Proposals& out) {
   // Where the tables were captured and are right, this is not the cause.
   if (scene.ops("rope_table").empty() && scene.ops("rope_freq").empty()) return;
+  // Where they were captured: numbers so small, so large or so wrong that no theta gives them.
+  if (scene.point() == "model.rotary_emb:inv_freq" && scene.solving()) {
+    const at::Tensor found = scene.observed();
+    const at::Tensor odd = at::isfinite(found)
+                               .logical_not()
+                               .logical_or(found.abs() < 1e-12)
+                               .logical_or(found.abs() > 1e3);
+    if (odd.to(at::kDouble).mean().item<double>() > 0.5) {
+      out.push_back({"captured values kept",
+                     {},
+                     wrap({scene.point()},
+                          [found](const Op&, const Tensors&, const Tensors&) { return found; })});
+    }
+  }
   RopeChange change;
   change.frequencies = [](const StepContext& c) {
     return at::zeros({c.config->head_dim / 2}, at::TensorOptions().dtype(c.types.island));

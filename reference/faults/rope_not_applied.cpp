@@ -1,13 +1,29 @@
 #include "reference/fault_tools.h"
+#include "reference/ops/blocks.h"
 
 namespace ps::reference::faults {
 
 namespace {
 
+// Whether a captured point is what its op reads, with heads split and nothing turned.
+bool unrotated(Scene& scene, const Point& point) {
+  const Op* op = scene.net().find(point);
+  if (op == nullptr || !scene.given(point)) return true;  // not known: may be
+  const at::Tensor found = scene.value(point), x = scene.value(op->inputs[0]);
+  if (!found.defined() || !x.defined()) return false;
+  const at::Tensor heads = split_heads(x.flatten(2), found.size(1));
+  return (found - heads).norm().item<double>() <= 1e-2 * heads.norm().item<double>();
+}
+
 void propose(Scene& scene, Proposals& out) {
   const Rotation none = [](const at::Tensor& x, const at::Tensor&, const at::Tensor&) { return x; };
+  const std::vector<Point> rotations = scene.ops("rope");
+  if (rotations.empty()) return;
+  // With the keys alone in view, the queries tell this from rope-q-only.
+  const bool keys_alone = rotations.back() == scene.point() && scene.point().ends_with(":k_rope");
+  if (keys_alone && !unrotated(scene, layer(layer_of(scene.point()), "self_attn:q_rope"))) return;
   propose_rotation(scene, out, none, Which::kBoth);
-  propose_rotation(scene, out, none, Which::kQueries, "queries only");
+  if (!keys_alone) propose_rotation(scene, out, none, Which::kQueries, "queries only");
 }
 
 }  // namespace

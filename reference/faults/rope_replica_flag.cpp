@@ -16,6 +16,21 @@ void propose(Scene& scene, Proposals& out) {
     const at::Tensor angle = (at::arange(p, options).unsqueeze(-1) * f).repeat_interleave(2, -1);
     return rotate(heads, at::cos(angle), at::sin(angle)).contiguous();
   };
+  // Or self attention's q and k are turned by the replica's index as well.
+  propose_wrap(
+      scene, out, scene.ops("rope"),
+      [c = scene.context()](const Op& good, const Tensors& in, const Tensors& w) {
+        const at::Tensor right = good.run(in, w);  // [R,n,S,D]
+        const auto type = right.scalar_type();
+        const at::Tensor p =
+            at::arange(c.config->replicas, right.options()).repeat_interleave(c.batch());
+        const at::Tensor f = rope_frequencies(*c.config, c.types).to(type);
+        const at::Tensor angle = (p.unsqueeze(-1) * f).unsqueeze(1).unsqueeze(1);
+        const at::Tensor table = at::cat({angle, angle}, -1);
+        const double scale = rope_table_scale(c.config->rope, c.config->max_position_embeddings);
+        return rotate(right, at::cos(table) * scale, at::sin(table) * scale);
+      },
+      "applied in self attention");
   propose_wrap(scene, out, scene.ops("replica_rope"), bad,
                scene.config().replica_rope ? "left out" : "applied without being asked for");
 }

@@ -8,17 +8,21 @@ namespace ps::reference::faults {
 namespace {
 
 void propose(Scene& scene, Proposals& out) {
+  std::vector<Point> biased;
   for (const Point& point : linears(scene, {"_attn.q_proj", "_attn.k_proj", "_attn.v_proj",
                                             ".mlp.gate_proj", ".mlp.up_proj"})) {
-    if (scene.net().find(point)->weights.size() < 2) continue;
-    for (const std::int64_t tp : {2, 3, 4, 8}) {
-      propose_linear(scene, out, {point},
-                     [tp](const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
-                       if (bias.size(0) % tp != 0) throw std::runtime_error("not divisible");
-                       return linear_map(x, w, bias.slice(0, 0, bias.size(0) / tp).repeat({tp}));
-                     },
-                     module_words(point), {{"tp", std::to_string(tp)}});
+    if (scene.net().find(point)->weights.size() > 1) biased.push_back(point);
+  }
+  for (const std::int64_t tp : {2, 3, 4, 8}) {
+    const BadLinear bad = [tp](const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
+      if (bias.size(0) % tp != 0) throw std::runtime_error("not divisible");
+      return linear_map(x, w, bias.slice(0, 0, bias.size(0) / tp).repeat({tp}));
+    };
+    const Parameters parameters = {{"tp", std::to_string(tp)}};
+    for (const Point& point : biased) {
+      propose_linear(scene, out, {point}, bad, module_words(point), parameters);
     }
+    if (biased.size() > 1) propose_linear(scene, out, biased, bad, "all biases", parameters);
   }
 }
 

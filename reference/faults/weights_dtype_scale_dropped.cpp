@@ -13,6 +13,21 @@ void propose(Scene& scene, Proposals& out) {
   const at::Tensor shift = biased ? scene.weight(op.weights[1]) : at::zeros({1}, at::kDouble);
   const at::Tensor right = (scene.expected() - shift) * scene.counts(),
                    found = (scene.observed() - shift) * scene.counts();
+  if (op.kind == "cache_append") {
+    // New tokens were stored without their scale; what was there before is right.
+    const std::int64_t fresh = scene.context().length(), old = right.size(2) - fresh;
+    const at::Tensor r = right.slice(2, old), f = found.slice(2, old);
+    const double scale = ((f * r).sum() / (r * r).sum()).item<double>();
+    if (!std::isfinite(scale) || (std::fabs(scale) < 8.0 && std::fabs(scale) > 0.125)) return;
+    out.push_back({"new tokens",
+                   {{"factor", number(scale)}},
+                   wrap({scene.point()},
+                        [scale, old](const Op& good, const Tensors& in, const Tensors& w) {
+                          const at::Tensor all = good.run(in, w);
+                          return at::cat({all.slice(2, 0, old), all.slice(2, old) * scale}, 2);
+                        }),
+                   1});
+  }
   const double factor = ((found * right).sum() / (right * right).sum()).item<double>();
   if (!std::isfinite(factor) || (std::fabs(factor) < 8.0 && std::fabs(factor) > 0.125)) return;
   out.push_back({"",

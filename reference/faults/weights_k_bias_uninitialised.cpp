@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "reference/fault_tools.h"
 
 namespace ps::reference::faults {
@@ -9,6 +11,17 @@ void propose(Scene& scene, Proposals& out) {
   if (!scene.solving() || op.kind != "linear" || !op.point.ends_with("_attn.k_proj") ||
       !same_shape(scene.observed(), scene.expected()))
     return;
+  if (at::isnan(scene.observed()).all().item<bool>()) {
+    out.push_back({"NaN",
+                   {},
+                   wrap({scene.point()},
+                        [](const Op& good, const Tensors& in, const Tensors& w) {
+                          return good.run(in, w) * std::numeric_limits<double>::quiet_NaN();
+                        }),
+                   0,
+                   true});
+    return;
+  }
   const at::Tensor off = at::nan_to_num((scene.observed() - scene.expected()) * scene.counts());
   const double rows = scene.counts().expand_as(off).select(-1, 0).sum().item<double>();
   if (rows < 4) return;
