@@ -115,10 +115,13 @@ Result<void> ask_larger_tau(const ProbeContext& c) {
 
 Result<void> ask_later_tokens(const ProbeContext& c) {
   const SparseConfig& s = c.base.config;
-  if (!s.causal || s.length < 2) return {};
+  if (!s.causal || s.length <= s.block) return {};
   PS_TRY(const Run run, run_of(c.base));
   Run other = run;
-  const std::int64_t changed = s.length * 2 / 3, dim = s.head_dim;
+  // The first token of a block: queries before it in its own block would rightly follow it, since
+  // their block's mean query does.
+  const std::int64_t changed = std::max<std::int64_t>(1, s.length * 2 / 3 / s.block) * s.block;
+  const std::int64_t dim = s.head_dim;
   for (std::vector<Tensor>* const part : {&other.q, &other.k, &other.v}) {
     for (Tensor& t : *part) {
       for (std::int64_t r = 0; r < t.shape()[0] * t.shape()[1]; ++r) {
