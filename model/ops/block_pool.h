@@ -52,6 +52,7 @@ std::vector<OpCase> block_pool_cases() {
 
 void block_pool_oracle(OracleCall& c) {
   const auto size = static_cast<std::int64_t>(c.scalars[0]);
+  std::fill(c.arrays[2].begin(), c.arrays[2].end(), 0.0);
   for (std::int64_t r = 0; r < c.size(0, 0); ++r) {
     for (std::int64_t t = 0; t < c.size(0, 2); ++t) {
       double count = 0;

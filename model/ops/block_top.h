@@ -59,6 +59,7 @@ std::vector<OpCase> block_top_cases() {
 
 void block_top_oracle(OracleCall& c) {
   const std::int64_t keys = c.size(0, 2);
+  std::fill(c.arrays[3].begin(), c.arrays[3].end(), 0.0);
   for (std::int64_t r = 0; r < c.size(0, 0); ++r) {
     for (std::int64_t q = 0; q < c.size(0, 1); ++q) {
       std::vector<std::int64_t> order;

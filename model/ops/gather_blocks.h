@@ -53,6 +53,7 @@ std::vector<OpCase> gather_blocks_cases() {
 
 void gather_blocks_oracle(OracleCall& c) {
   const auto size = static_cast<std::int64_t>(c.scalars[0]);
+  std::fill(c.arrays[2].begin(), c.arrays[2].end(), 0.0);
   for (std::int64_t r = 0; r < c.size(2, 0); ++r) {
     for (std::int64_t h = 0; h < c.size(2, 1); ++h) {
       for (std::int64_t s = 0; s < c.size(2, 2); ++s) {
