@@ -131,6 +131,7 @@ GoldenResult verify_golden(const GoldenCase& golden, const GoldenOptions& option
   }
   out.pass = checked.ok();
   out.message = checked.ok() ? checked.value() : checked.error().line();
+  if (sparse && !options.is_reference) out.message += " (by the reference, whatever --engine says)";
   return out;
 }
 
