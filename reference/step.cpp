@@ -109,7 +109,8 @@ Result<Replayed> StepByOps::replay(std::string_view point, const PointLookup& lo
       chained = chained || value.same_type.defined();
     }
     for (const std::string& name : op->weights) w.push_back(engine_.weights_.get(name));
-    const RoundingUnits units = units_of(rounding);
+    RoundingUnits units = units_of(rounding);
+    units.ranks = engine_.options_.candidate_ranks;
     at::Tensor exact, bound;
     if (chained) {
       PS_TRY(const Value value, run_op(*op, pass, true));

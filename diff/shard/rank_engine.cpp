@@ -158,8 +158,7 @@ Result<Model> rank_share_of(const Model& model, std::int64_t tp, std::int64_t ra
     if (record.dest == "lm_head.weight" && model.config.tie_word_embeddings) continue;
     const TensorView* source = sources(part.source);
     if (source == nullptr) return bad_input(part.source, "is not in the checkpoint");
-    const std::string name =
-        record.dest == "lm_head.weight" ? record.dest : "model." + record.dest;
+    const std::string name = record.dest == "lm_head.weight" ? record.dest : "model." + record.dest;
     if (!part.dim || *part.dim == 0) {
       const auto row = source->bytes.size() / static_cast<std::size_t>(source->shape[0]);
       const auto start = static_cast<std::size_t>(part.start);

@@ -100,6 +100,7 @@ Result<int> run(const Arguments& arguments) {
   truth.dtype = cross == "f64" ? DType::kF64 : choice.options.dtype;
   truth.threads = choice.options.threads;
   truth.weights_through = choice.options.dtype;
+  truth.candidate_ranks = choice.tp;
   PS_TRY(const std::unique_ptr<Engine> candidate, open_engine(candidate_model, choice));
   PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, truth));
   const double opened = seconds_since(start);
