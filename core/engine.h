@@ -154,6 +154,9 @@ struct ReferenceOptions : EngineOptions {
   // The type that the candidate holds its weights in; weights are rounded to it before they are
   // widened, since that loss is no fault of any op.
   std::optional<DType> weights_through;
+  // Tensor-parallel ranks of the candidate: its row-parallel sums are added up from as many rounded
+  // parts, which its bounds allow for.
+  std::int64_t candidate_ranks = 1;
 };
 
 // Opens libparscope_reference.so on first use, next to the program or at PARSCOPE_REFERENCE, with

@@ -52,7 +52,7 @@ Array Forward::self_attention(std::int64_t index, const Array& x) {
            by_head(context, dim));
   }
   emit(name + ":context", context);
-  return linear(name + ".o_proj", context, weights.o);
+  return row_linear(name + ".o_proj", context, weights.o);
 }
 
 Array Forward::rotated(const std::string& point, const Array& x) {

@@ -46,6 +46,7 @@ Result<std::unique_ptr<Engine>> open_candidate(const Model& model,
   ModelState state;
   state.model = model;
   state.options = options;
+  state.collectives = options.collectives;
   state.backend = std::move(backend);
   const auto layers = static_cast<std::size_t>(config.layers);
   for (std::vector<bool>* flags :

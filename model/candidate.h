@@ -14,6 +14,7 @@
 namespace ps {
 
 struct Launch;
+class Collectives;
 
 enum class Device : std::uint8_t {
   kAuto,  // a GPU where there is one
@@ -24,6 +25,9 @@ enum class Device : std::uint8_t {
 struct CandidateOptions : EngineOptions {
   Device device = Device::kAuto;
   const Launch* host_launch = nullptr;  // tests: the host runner (permuted, checked)
+  // Of a tensor-parallel rank, whose model is its share of heads and inner features (core/ranks.h);
+  // embedding and head are whole on every rank. Outlives the engine.
+  Collectives* collectives = nullptr;
 };
 
 // Runs in f32, bf16 or f16. Weights are read from the mapped checkpoint (host) or uploaded once

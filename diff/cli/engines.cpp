@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "diff/run/inputs.h"
+#include "diff/shard/rank_engine.h"
 
 namespace ps::cli {
 
@@ -72,6 +73,7 @@ Result<EngineChoice> engine_choice(const Arguments& arguments, const ModelConfig
   }
   PS_TRY(const std::int64_t threads, arguments.integer("--threads", 0, 0, 4096));
   out.options.threads = static_cast<int>(threads);
+  PS_TRY(out.tp, arguments.integer("--tp", 1, 1, 4096));
   return out;
 }
 
@@ -95,7 +97,14 @@ Result<std::unique_ptr<Engine>> open_engine(const Model& model, const EngineChoi
     CandidateOptions options;
     static_cast<EngineOptions&>(options) = choice.options;
     options.device = choice.device;
-    return open_candidate(model, options);
+    if (choice.tp == 1) return open_candidate(model, options);
+    const auto open_rank = [&](const Model& local, Collectives& collectives) {
+      CandidateOptions own = options;
+      own.collectives = &collectives;
+      return open_candidate(local, own);
+    };
+    PS_TRY(std::unique_ptr<RankEngine> ranks, RankEngine::open(model, choice.tp, open_rank));
+    return std::unique_ptr<Engine>(std::move(ranks));
   }
   ReferenceOptions options;
   static_cast<EngineOptions&>(options) = choice.options;

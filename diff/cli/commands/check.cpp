@@ -8,6 +8,8 @@
 #include "diff/isolate/lockstep.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
+#include "diff/shard/join_trace.h"
+#include "diff/shard/rank_engine.h"
 
 namespace ps::cli {
 
@@ -25,6 +27,7 @@ constexpr Option kOptions[] = {
     kDevice,
     kDType,
     kThreads,
+    kTp,
     {"--cross-check", "WHAT", "what the reference computes in: f64 (default) or same"},
     {"--candidate", "DIR",
      "the candidate reads config and weights from DIR instead\n"
@@ -80,6 +83,10 @@ Result<int> run(const Arguments& arguments) {
                                           ? open_model_at(arguments.get("--candidate"))
                                           : Result<Model>(model));
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, kDefaultCandidate));
+  if (choice.reference && choice.tp > 1) {
+    return bad_input("--tp", "the candidate runs on ranks, and the reference is whole",
+                     "--engine model");
+  }
   const std::string cross = arguments.get("--cross-check", "f64");
   if (cross != "f64" && cross != "same") {
     return bad_input("--cross-check", "unknown choice", "f64 or same", cross);
@@ -93,6 +100,7 @@ Result<int> run(const Arguments& arguments) {
   truth.dtype = cross == "f64" ? DType::kF64 : choice.options.dtype;
   truth.threads = choice.options.threads;
   truth.weights_through = choice.options.dtype;
+  truth.candidate_ranks = choice.tp;
   PS_TRY(const std::unique_ptr<Engine> candidate, open_engine(candidate_model, choice));
   PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, truth));
   const double opened = seconds_since(start);
@@ -122,6 +130,10 @@ Result<int> run(const Arguments& arguments) {
                                                              : "broken"));
     }
     for (Finding& f : invariant_findings(invariants)) report.findings.push_back(std::move(f));
+  }
+  if (const auto* ranks = dynamic_cast<const RankEngine*>(candidate.get())) {
+    add_rank_findings(report, ranks->findings());
+    report.environment.emplace_back("tensor_parallel", std::to_string(choice.tp));
   }
   describe(choice, plan, report);
   report.timing = {{"open_seconds", number(opened)},
