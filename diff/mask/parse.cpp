@@ -249,6 +249,11 @@ class Parser {
   Result<void> offsets(const Json& json, const std::string& base) const {
     if (const Json* q = json.find("q_offset"); q != nullptr && q->is(Kind::kArray)) {
       PS_TRY(program_.q_offset, integers(*q, base + "/q_offset"));
+      if (static_cast<std::int64_t>(program_.q_offset.size()) != program_.dims.B) {
+        return wrong(base + "/q_offset", "wrong number of offsets",
+                     "one number, or B = " + std::to_string(program_.dims.B) + " in a list",
+                     std::to_string(program_.q_offset.size()));
+      }
     } else if (q != nullptr) {
       PS_TRY(program_.q_offset[0], integer(*q, base + "/q_offset"));
     }

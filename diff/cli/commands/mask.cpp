@@ -27,18 +27,17 @@ using mask::Source;
 
 constexpr Option kOptions[] = {
     {"--size", "B,H,Q,KV",
-     "sizes of an expression that gives none; also Q,KV or one number for both"},
+     "sizes of an expression that gives none; also Q,KV, or one number for both"},
     {"--form", "NAME",
-     "what a tensor's values mean: attend (true = may attend), masked (true = hidden),\n"
-     "additive (0 or -inf); default auto: additive if floating, else attend"},
+     "what a tensor's values mean: attend (true = may attend), masked\n"
+     "(true = hidden), additive (0 or -inf); default auto: by dtype"},
     {"--cast", "TYPE", "convert an additive mask to f32, bf16 or f16 first, as a model would"},
     {"--block", "BQ,BK", "tile of block lists and of the summary; default 128,128"},
     {"--edges", "RULE",
-     "an all-true tile at the edge is partial (torch, the default) or full (inbounds)"},
+     "an all-true tile at the edge is partial (torch, the default) or\nfull (inbounds)"},
     {"--why", "B,H,I,J", "show: which clauses decide this pair, and what would turn it over"},
-    {"--plane", "B,H",
-     "which batch row and head to draw; default: the first that differs, else 0,0"},
-    {"--sample", "", "show: a table of the positions that say most instead of a picture"},
+    {"--plane", "B,H", "batch row and head to draw; default: the first that differs"},
+    {"--sample", "", "show: a table of the positions that say most, not a picture"},
     {"--text", "", "show: the program in the text syntax"},
     {"--png", "FILE", "write a picture"},
     {"--steps", "FILE", "check: a JSON list of the programs of generation steps"},
@@ -363,7 +362,7 @@ const Command& mask_command() {
   static const Command command{
       "mask",
       "shows, checks and compares attention masks in any representation",
-      "mask show MASK | mask check [CANDIDATE] EXPECTED | mask diff CANDIDATE EXPECTED [options]",
+      "mask show MASK | mask check [CANDIDATE] EXPECTED | mask diff CANDIDATE EXPECTED",
       "A MASK is a program (a JSON file of parscope.mask/1, or a text), the folder of a golden "
       "case,\n"
       "FILE.json#/variants/0, a tensor (FILE.safetensors:NAME), FlexAttention's block lists\n"
