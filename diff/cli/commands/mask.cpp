@@ -27,7 +27,7 @@ using mask::Source;
 
 constexpr Option kOptions[] = {
     {"--size", "B,H,Q,KV",
-     "sizes of an expression that gives none; also Q,KV, or one number for both"},
+     "sizes of an expression that gives none; also Q,KV, or one for both"},
     {"--form", "NAME",
      "what a tensor's values mean: attend (true = may attend), masked\n"
      "(true = hidden), additive (0 or -inf); default auto: by dtype"},
