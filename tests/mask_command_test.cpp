@@ -116,9 +116,9 @@ TEST(MaskCommand, StepsAndLedgersAreChecked) {
   ok_or_die(write_text(dir / "bad.json", json{step(5, 4), step(6, 4)}.dump()));
   ok_or_die(
       write_text(dir / "ledger.json", R"([{"layer":3,"requested":"flex","executed":"sdpa"}])"));
-  EXPECT_EQ(run_parscope({"mask", "check", "--steps", dir / "good.json"}).code, 0);
-  const Ran bad = run_parscope(
-      {"mask", "check", "--steps", dir / "bad.json", "--ledger", dir / "ledger.json", "--json"});
+  EXPECT_EQ(run_parscope({"mask", "check", "--step-list", dir / "good.json"}).code, 0);
+  const Ran bad = run_parscope({"mask", "check", "--step-list", dir / "bad.json", "--ledger",
+                                dir / "ledger.json", "--json"});
   EXPECT_EQ(bad.code, 1);
   EXPECT_EQ(ids(json::parse(bad.out)), (std::vector<std::string>{"MK050", "MK040"}));
 }

@@ -20,9 +20,10 @@ Program structured(std::int64_t n, std::int64_t padding) {
     at = end;
   }
   const std::string size = std::to_string(n);
-  return parse_text("Q=" + size + " KV=" + size + "\nkv_range(0, 48) #prefix | causal #future & kv_range(" +
-                        std::to_string(padding) + ") #padding & (generated(" + std::to_string(n - 1000) +
-                        ") | segments(" + segments + ")) #segment",
+  return parse_text("Q=" + size + " KV=" + size +
+                        "\nkv_range(0, 48) #prefix | causal #future & kv_range(" +
+                        std::to_string(padding) + ") #padding & (generated(" +
+                        std::to_string(n - 1000) + ") | segments(" + segments + ")) #segment",
                     "bench")
       .value();
 }
@@ -66,7 +67,8 @@ void row_runs(benchmark::State& state) {
   double bytes = 0;
   for (auto _ : state) {
     const RowRuns rows = to_row_runs(m);
-    bytes = static_cast<double>(rows.runs.size() * sizeof(rows.runs[0]) + rows.begin.size() * sizeof(rows.begin[0]));
+    bytes = static_cast<double>(rows.runs.size() * sizeof(rows.runs[0]) +
+                                rows.begin.size() * sizeof(rows.begin[0]));
     benchmark::DoNotOptimize(rows.runs.data());
   }
   state.counters["bytes"] = bytes;

@@ -18,7 +18,9 @@ using ps::require;
 void same_everywhere(const Program& p) {
   const auto& [B, H, Q, KV] = p.dims;
   constexpr std::int64_t kQuick = 4096;
-  if (B > kQuick || H > kQuick || Q > kQuick || KV > kQuick || B * H * Q > kQuick || B * H * Q * KV > kQuick) return;
+  if (B > kQuick || H > kQuick || Q > kQuick || KV > kQuick || B * H * Q > kQuick ||
+      B * H * Q * KV > kQuick)
+    return;
   const auto runs = evaluate(p);
   require(runs.ok());
   for (std::int64_t plane = 0; plane < B * H; ++plane) {

@@ -1,9 +1,11 @@
-// parscope mask show|check|diff
+// parscope mask show|check|diff|probe
 #include <algorithm>
 
 #include "core/file.h"
 #include "core/json.h"
 #include "diff/cli/command.h"
+#include "diff/cli/engines.h"
+#include "diff/cli/mask_probe.h"
 #include "diff/cli/output_probe.h"
 #include "diff/mask/ledger.h"
 #include "diff/mask/picture.h"
@@ -26,8 +28,7 @@ using mask::Reading;
 using mask::Source;
 
 constexpr Option kOptions[] = {
-    {"--size", "B,H,Q,KV",
-     "sizes of an expression that gives none; also Q,KV, or one for both"},
+    {"--size", "B,H,Q,KV", "sizes of an expression that gives none; also Q,KV, or one for both"},
     {"--form", "NAME",
      "what a tensor's values mean: attend (true = may attend), masked\n"
      "(true = hidden), additive (0 or -inf); default auto: by dtype"},
@@ -40,8 +41,17 @@ constexpr Option kOptions[] = {
     {"--sample", "", "show: a table of the positions that say most, not a picture"},
     {"--text", "", "show: the program in the text syntax"},
     {"--png", "FILE", "write a picture"},
-    {"--steps", "FILE", "check: a JSON list of the programs of generation steps"},
+    {"--step-list", "FILE", "check: a JSON list of the programs of generation steps"},
     {"--ledger", "FILE", "check: a JSON list of attention calls, requested and executed backend"},
+    kEngineOption,
+    kDevice,
+    kDType,
+    kThreads,
+    kTokens,
+    kRandom,
+    kSeed,
+    kSteps,
+    kChunk,
     kJson,
     kQuiet};
 
@@ -330,10 +340,10 @@ Result<int> compare_two(const Arguments& a, const Request& r, const std::vector<
 Result<int> run(const Arguments& a) {
   const auto& words = a.positionals();
   const Command& me = mask_command();
-  if (words.empty()) return wrong_usage(me, "no show, check or diff");
+  if (words.empty()) return wrong_usage(me, "no show, check, diff or probe");
   const std::string& verb = words[0];
-  if (verb != "show" && verb != "check" && verb != "diff") {
-    return wrong_usage(me, "cannot '" + verb + "', only show, check and diff");
+  if (verb != "show" && verb != "check" && verb != "diff" && verb != "probe") {
+    return wrong_usage(me, "cannot '" + verb + "', only show, check, diff and probe");
   }
   const std::vector<std::string> names(words.begin() + 1, words.end());
   if (a.has("--png")) PS_TRY_VOID(probe_output(a.get("--png")));
@@ -343,17 +353,25 @@ Result<int> run(const Arguments& a) {
     return show(a, r, names[0]);
   }
   Report report;
+  if (verb == "probe") {
+    if (names.empty() || names.size() > 2)
+      return wrong_usage(me, "probe takes MODEL_DIR [EXPECTED]");
+    std::optional<std::string> expected;
+    if (names.size() == 2) expected = names[1];
+    PS_TRY_VOID(probe_model(a, names[0], expected, report));
+    return finish(a, report, names[0]);
+  }
   const bool check = verb == "check";
   if (!check && names.size() != 2) return wrong_usage(me, "diff takes CANDIDATE and EXPECTED");
   if (names.size() > 2) return wrong_usage(me, "too many arguments: " + names[2]);
-  PS_TRY(report.findings, from_file(a, "--steps", mask::check_step_list));
+  PS_TRY(report.findings, from_file(a, "--step-list", mask::check_step_list));
   PS_TRY(std::vector<Finding> ledger, from_file(a, "--ledger", mask::check_ledger));
   put_first(report.findings, std::move(ledger));
   if (names.size() == 2) return compare_two(a, r, names, check, report);
   if (names.size() == 1) return check_one(a, r, names[0], report);
-  if (!a.has("--steps") && !a.has("--ledger"))
+  if (!a.has("--step-list") && !a.has("--ledger"))
     return wrong_usage(me, "check takes CANDIDATE and EXPECTED");
-  return finish(a, report, a.has("--steps") ? a.get("--steps") : a.get("--ledger"));
+  return finish(a, report, a.has("--step-list") ? a.get("--step-list") : a.get("--ledger"));
 }
 
 }  // namespace
@@ -362,7 +380,7 @@ const Command& mask_command() {
   static const Command command{
       "mask",
       "shows, checks and compares attention masks in any representation",
-      "mask show MASK | mask check [CANDIDATE] EXPECTED | mask diff CANDIDATE EXPECTED",
+      "mask show MASK | check [CANDIDATE] EXPECTED | diff CANDIDATE EXPECTED | probe MODEL",
       "A MASK is a program (a JSON file of parscope.mask/1, or a text), the folder of a golden "
       "case,\n"
       "FILE.json#/variants/0, a tensor (FILE.safetensors:NAME), FlexAttention's block lists\n"
@@ -377,11 +395,17 @@ const Command& mask_command() {
       "check counts leaks by clause, hidden pairs and rows without a key, and names every known\n"
       "mistake that gives the candidate exactly: inverted, transposed, all true, plain causal, "
       "aligned\n"
-      "top-left, off by one, heads permuted (codes MK001 to MK050). diff only compares.\n\n"
+      "top-left, off by one, heads permuted (codes MK001 to MK050). diff only compares.\n"
+      "probe finds the mask that a model really applies, layer by layer and step by step, from "
+      "the\n"
+      "outside: with queries of zero and one-hot values. It is held to the config and the inputs, "
+      "or\n"
+      "to a program: probe MODEL_DIR EXPECTED.\n\n"
       "  parscope mask show 'causal & window(4)' --size 12\n"
       "  parscope mask show fixtures/golden/masks/seed_segments_contiguous --why 0,0,30,5\n"
       "  parscope mask check causal fixtures/golden/masks/seed_segments_contiguous\n"
-      "  parscope mask diff mask.safetensors:bias program.json --form additive --png diff.png",
+      "  parscope mask diff mask.safetensors:bias program.json --form additive --png diff.png\n"
+      "  parscope mask probe fixtures/models/parscale-bytes --random 2x9 --steps 3",
       kOptions,
       run};
   return command;
