@@ -91,7 +91,14 @@ class Validator {
       const std::string spot = at + "/" + std::string(p.name);
       if (p.is_array()) {
         const int index = n.arrays[array++];
-        if (index < 0 || p.kind != ParamKind::kMap) continue;
+        if (index < 0) continue;
+        const std::string problem = use_problem(p_, index, p.kind);
+        if (!problem.empty()) {
+          const Array& a = p_.arrays[static_cast<std::size_t>(index)];
+          return wrong(spot, "array " + json_quoted(a.name) + " has the wrong shape", problem,
+                       shape_text(a.shape));
+        }
+        if (p.kind != ParamKind::kMap) continue;
         const auto& data = p_.arrays[static_cast<std::size_t>(index)].data;
         for (const std::int64_t x : data) {
           if (x >= -kMaxPosition && x <= kMaxPosition) continue;

@@ -6,6 +6,7 @@
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/cli/mask_probe.h"
+#include "diff/cli/mask_request.h"
 #include "diff/cli/output_probe.h"
 #include "diff/mask/ledger.h"
 #include "diff/mask/picture.h"
@@ -55,117 +56,7 @@ constexpr Option kOptions[] = {
     kJson,
     kQuiet};
 
-Result<std::vector<std::int64_t>> numbers(const Arguments& a, std::string_view option) {
-  const std::string text = a.get(option);
-  std::vector<std::int64_t> out;
-  for (std::size_t at = 0; at <= text.size();) {
-    const std::size_t end = std::min(text.find(',', at), text.size());
-    PS_TRY(const std::int64_t x,
-           parse_integer(text.substr(at, end - at), option, 0, mask::kMaxDim));
-    out.push_back(x);
-    at = end + 1;
-  }
-  return out;
-}
-
-struct Request {
-  std::optional<Dims> sizes;
-  mask::SourceOptions read;
-  std::optional<std::pair<std::int64_t, std::int64_t>> plane;
-};
-
-Result<Request> request(const Arguments& a) {
-  Request out;
-  if (a.has("--size")) {
-    PS_TRY(const auto n, numbers(a, "--size"));
-    if (n.size() != 1 && n.size() != 2 && n.size() != 4) {
-      return bad_input("--size", "wrong number of sizes", "N, Q,KV or B,H,Q,KV", a.get("--size"));
-    }
-    out.sizes = n.size() == 4 ? Dims{n[0], n[1], n[2], n[3]} : Dims{1, 1, n.front(), n.back()};
-    if (out.sizes->B < 1 || out.sizes->H < 1) return bad_input("--size", "B and H are 1 or more");
-  }
-  if (a.has("--form")) {
-    const auto form = mask::form_from(a.get("--form"));
-    if (!form) {
-      return bad_input("--form", "unknown form", "auto, attend, masked or additive",
-                       a.get("--form"));
-    }
-    out.read.form = *form;
-  }
-  if (a.has("--cast")) {
-    const auto dtype = dtype_from_short(a.get("--cast"));
-    if (!dtype || (*dtype != DType::kF32 && *dtype != DType::kBF16 && *dtype != DType::kF16)) {
-      return bad_input("--cast", "cannot convert to this type", "f32, bf16 or f16",
-                       a.get("--cast"));
-    }
-    out.read.cast = *dtype;
-  }
-  if (a.has("--block")) {
-    PS_TRY(const auto n, numbers(a, "--block"));
-    const bool good = (n.size() == 1 || n.size() == 2) &&
-                      *std::min_element(n.begin(), n.end()) > 0 &&
-                      *std::max_element(n.begin(), n.end()) <= (1 << 24);
-    if (!good) return bad_input("--block", "not a tile", "BQ,BK", a.get("--block"));
-    out.read.bq = n.front();
-    out.read.bk = n.back();
-  }
-  if (a.has("--edges")) {
-    const std::string rule = a.get("--edges");
-    if (rule != "torch" && rule != "inbounds") {
-      return bad_input("--edges", "unknown rule", "torch or inbounds", rule);
-    }
-    out.read.rule = rule == "torch" ? mask::EdgeRule::kTorch : mask::EdgeRule::kInbounds;
-  }
-  if (a.has("--plane")) {
-    PS_TRY(const auto n, numbers(a, "--plane"));
-    if (n.size() != 2) return bad_input("--plane", "not a plane", "B,H", a.get("--plane"));
-    out.plane = {n[0], n[1]};
-  }
-  return out;
-}
-
-std::string number_json(double x) {
-  char text[40];
-  std::snprintf(text, sizeof text, "%.17g", x);
-  return text;
-}
-
-std::string blocks_json(const Mask& m, std::int64_t bq, std::int64_t bk) {
-  const mask::BlockSummary s = mask::summarize(m, bq, bk);
-  const auto totals = [&](mask::EdgeRule rule) {
-    const auto t = s.totals(rule);
-    return "{\"empty\":" + std::to_string(t.empty) + ",\"partial\":" + std::to_string(t.partial) +
-           ",\"full\":" + std::to_string(t.full) + "}";
-  };
-  return "{\"tile\":[" + std::to_string(bq) + "," + std::to_string(bk) +
-         "],\"torch\":" + totals(mask::EdgeRule::kTorch) +
-         ",\"inbounds\":" + totals(mask::EdgeRule::kInbounds) + "}";
-}
-
-// Facts about a mask for a report.
-std::string facts_json(const Mask& m, const Request& r) {
-  const Dims& d = m.dims();
-  const double cells =
-      static_cast<double>(d.B * d.H) * static_cast<double>(d.Q) * static_cast<double>(d.KV);
-  const std::int64_t allowed = m.count();
-  const auto empty = m.first_empty_row();
-  std::string out =
-      "{\"shape\":" + mask::to_string(d) + ",\"allowed\":" + std::to_string(allowed) +
-      ",\"density\":" + number_json(cells > 0 ? static_cast<double>(allowed) / cells : 0) +
-      ",\"fully_masked_rows\":" + std::to_string(m.empty_rows()) + ",\"first_fully_masked\":";
-  out += empty ? "[" + std::to_string((*empty)[0]) + "," + std::to_string((*empty)[1]) + "," +
-                     std::to_string((*empty)[2]) + "]"
-               : "null";
-  const std::int64_t tiles =
-      ((d.Q + r.read.bq - 1) / r.read.bq) * ((d.KV + r.read.bk - 1) / r.read.bk);
-  constexpr std::int64_t kMostTiles = 1 << 24;
-  if (tiles <= kMostTiles / std::max<std::int64_t>(1, d.B * d.H)) {
-    out += ",\"blocks\":" + blocks_json(m, r.read.bq, r.read.bk);
-  }
-  return out + "}";
-}
-
-Result<std::pair<std::int64_t, std::int64_t>> plane_of(const Request& r, const Mask& m,
+Result<std::pair<std::int64_t, std::int64_t>> plane_of(const MaskRequest& r, const Mask& m,
                                                        const Mask* expected) {
   if (r.plane) {
     if (r.plane->first < m.dims().B && r.plane->second < m.dims().H) return *r.plane;
@@ -198,7 +89,7 @@ int finish(const Arguments& a, Report& report, const std::string& subject) {
 
 // ---- show ----
 
-Result<int> show(const Arguments& a, const Request& r, const std::string& word) {
+Result<int> show(const Arguments& a, const MaskRequest& r, const std::string& word) {
   PS_TRY(const Source source, mask::open_source(word, r.sizes));
   PS_TRY(const Reading reading, mask::read_source(source, nullptr, r.sizes, r.read));
   const Program* program = source.program ? &*source.program : nullptr;
@@ -208,7 +99,7 @@ Result<int> show(const Arguments& a, const Request& r, const std::string& word) 
   std::string why_text;
   if (a.has("--why")) {
     if (program == nullptr) return bad_input("--why", "a tensor has no clauses", "a mask program");
-    PS_TRY(const auto n, numbers(a, "--why"));
+    PS_TRY(const auto n, mask_numbers(a, "--why"));
     const Dims& d = program->dims;
     if (n.size() != 4 || n[0] >= d.B || n[1] >= d.H || n[2] >= d.Q || n[3] >= d.KV) {
       return bad_input("--why", "no such pair", "B,H,I,J below " + mask::to_string(d),
@@ -221,7 +112,7 @@ Result<int> show(const Arguments& a, const Request& r, const std::string& word) 
   PS_TRY(const auto plane, plane_of(r, reading.mask, nullptr));
   const mask::View view{&reading.mask, nullptr, program, plane.first, plane.second};
   PS_TRY_VOID(write_png(a, view));
-  report.inputs.emplace_back("mask", facts_json(reading.mask, r));
+  report.inputs.emplace_back("mask", mask_facts_json(reading.mask, r));
   if (program != nullptr) {
     report.inputs.emplace_back("program", mask::program_json(*program));
     report.inputs.emplace_back("text", json_string(mask::text_of(*program)));
@@ -265,7 +156,7 @@ void put_first(std::vector<Finding>& all, std::vector<Finding> more) {
 }
 
 // One mask alone: can every query see a key?
-Result<int> check_one(const Arguments& a, const Request& r, const std::string& word,
+Result<int> check_one(const Arguments& a, const MaskRequest& r, const std::string& word,
                       Report& report) {
   PS_TRY(const Source source, mask::open_source(word, r.sizes));
   PS_TRY(const Expected expected, mask::expected_from(source, r.sizes, r.read));
@@ -273,7 +164,7 @@ Result<int> check_one(const Arguments& a, const Request& r, const std::string& w
   if (auto rows = mask::check_rows(expected, reading.mask))
     report.findings.push_back(std::move(*rows));
   put_first(report.findings, reading.findings);
-  report.inputs.emplace_back("mask", facts_json(reading.mask, r));
+  report.inputs.emplace_back("mask", mask_facts_json(reading.mask, r));
   PS_TRY(const auto plane, plane_of(r, reading.mask, nullptr));
   PS_TRY_VOID(
       write_png(a, {&reading.mask, nullptr, &expected.program(), plane.first, plane.second}));
@@ -285,8 +176,8 @@ std::string cells_json(const mask::Cells& cells) {
          ",\"first\":" + (cells.first ? mask::json_of(*cells.first) : "null") + "}";
 }
 
-Result<int> compare_two(const Arguments& a, const Request& r, const std::vector<std::string>& words,
-                        bool all_checks, Report& report) {
+Result<int> compare_two(const Arguments& a, const MaskRequest& r,
+                        const std::vector<std::string>& words, bool all_checks, Report& report) {
   // A text without sizes takes those of the other side.
   auto candidate_source = mask::open_source(words[0], r.sizes);
   std::optional<Dims> sizes = r.sizes;
@@ -311,8 +202,8 @@ Result<int> compare_two(const Arguments& a, const Request& r, const std::vector<
                                std::to_string(c.hidden.count) + " only the expected mask");
     report.findings.push_back(std::move(f));
   }
-  report.inputs.emplace_back("candidate", facts_json(reading.mask, r));
-  report.inputs.emplace_back("expected", facts_json(expected.mask(), r));
+  report.inputs.emplace_back("candidate", mask_facts_json(reading.mask, r));
+  report.inputs.emplace_back("expected", mask_facts_json(expected.mask(), r));
   report.inputs.emplace_back("leak", cells_json(c.leak));
   report.inputs.emplace_back("hidden", cells_json(c.hidden));
   std::string tags, names;
@@ -347,7 +238,7 @@ Result<int> run(const Arguments& a) {
   }
   const std::vector<std::string> names(words.begin() + 1, words.end());
   if (a.has("--png")) PS_TRY_VOID(probe_output(a.get("--png")));
-  PS_TRY(const Request r, request(a));
+  PS_TRY(const MaskRequest r, mask_request(a));
   if (verb == "show") {
     if (names.size() != 1) return wrong_usage(me, "show takes one MASK");
     return show(a, r, names[0]);

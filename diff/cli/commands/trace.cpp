@@ -28,6 +28,7 @@ constexpr Option kOptions[] = {
     kSteps,
     kChunk,
     kBeams,
+    kMask,
     {"--points", "PATTERN", "record only these points ('*' is a wildcard); may be repeated"},
     {"--gradients", "LOSS",
      "record grad/NAME of every parameter instead, of the loss 'next-token' or\n"
