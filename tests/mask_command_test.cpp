@@ -71,6 +71,7 @@ TEST(MaskCommand, EqualMasksOfAnyFormEndWithZero) {
            {name + "/data.safetensors:mask/bits", name},
            {name + "/data.safetensors:bm/", name, "--block", "16,16"},
            {"causal & window(4)", name},
+           {file + ":attend", "causal & window(4)"},
            {name, file + ":attend"}}) {
     for (const char* verb : {"check", "diff"}) {
       std::vector<std::string> all = {"mask", verb};

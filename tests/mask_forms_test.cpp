@@ -158,11 +158,15 @@ TEST(MaskForms, BroadcastAccidentsAndDtypesAreNamed) {
   EXPECT_EQ(ids(read(one_batch, m).findings), (Ids{"MK026", "MK026"}));
   EXPECT_EQ(ids(read(Tensor(DType::kI32, {2, 3, 4, 6}), m).findings), Ids{"MK028"});
   EXPECT_EQ(ids(read(to_bool(m, false), m).findings), Ids{});
-  for (const Shape& shape : {Shape{4, 4}, Shape{1, 1, 6, 6}}) {
-    const auto square = read_tensor(Tensor(DType::kBool, shape).view(), m.dims(), &m, {});
-    ASSERT_FALSE(square.ok());
-    EXPECT_NE(square.error().line().find("MK026"), std::string::npos);
-  }
+  // [S,S] with KV != Q: of the keys' size its last rows are meant, of the queries' the first
+  // columns.
+  const Mask cached = mask_of("Q=4 KV=6 q_offset=2\ncausal");
+  const Reading last_rows = read(to_bool(mask_of("Q=6 KV=6\ncausal"), false), cached);
+  EXPECT_EQ(ids(last_rows.findings), Ids{"MK026"});
+  EXPECT_TRUE(equal(last_rows.mask, cached));
+  const Reading first = read(to_bool(mask_of("Q=4 KV=4\ncausal"), false), cached);
+  EXPECT_EQ(ids(first.findings), Ids{"MK026"});
+  EXPECT_TRUE(equal(first.mask, mask_of("Q=4 KV=6\ncausal")));
   EXPECT_FALSE(read_tensor(Tensor(DType::kBool, {2, 3, 5, 6}).view(), m.dims(), &m, {}).ok());
   // HF's attention_mask: [B, KV] integers are no wrong dtype.
   const Mask padding = mask_of("B=2 Q=4 KV=6\narray s[2] = 0 1\nkv_range(lo=s)");

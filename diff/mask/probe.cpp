@@ -1,8 +1,8 @@
 #include "diff/mask/probe.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
+#include <stdlib.h>
 
 #include "core/file.h"
 #include "core/json.h"

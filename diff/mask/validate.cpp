@@ -13,12 +13,6 @@ constexpr std::int64_t kMostDepth = 256;
 
 bool one_or(std::int64_t have, std::int64_t n) { return have == 1 || have == n; }
 
-std::string escaped(std::string_view name) {
-  std::string out;
-  for (const char c : name) out += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
-  return out;
-}
-
 struct Cost {
   std::int64_t nodes = 0, depth = 0;
 };
@@ -41,7 +35,7 @@ class Validator {
     }
     if (state_[i] == 0) {
       state_[i] = 1;
-      PS_TRY(cost_[i], node(p_.defs[i].node, "/defs/" + escaped(p_.defs[i].name)));
+      PS_TRY(cost_[i], node(p_.defs[i].node, "/defs/" + pointer_part(p_.defs[i].name)));
       state_[i] = 2;
     }
     return cost_[i];
@@ -132,6 +126,12 @@ class Validator {
 
 }  // namespace
 
+std::string pointer_part(std::string_view name) {
+  std::string out;
+  for (const char c : name) out += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
+  return out;
+}
+
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string out = "[";
   for (const std::int64_t d : shape) out += (out.size() > 1 ? "," : "") + std::to_string(d);
@@ -193,7 +193,7 @@ Result<void> validate(const Program& program, const std::string& where, const st
     return v.wrong("", "too many planes", "B * H of at most 2^24");
   }
   for (std::size_t i = 0; i < program.defs.size(); ++i) {
-    PS_TRY(const Cost cost, v.def(i, "/defs/" + escaped(program.defs[i].name)));
+    PS_TRY(const Cost cost, v.def(i, "/defs/" + pointer_part(program.defs[i].name)));
     (void)cost;
   }
   PS_TRY(const Cost cost, v.node(program.expr, "/expr"));

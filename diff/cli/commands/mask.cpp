@@ -182,6 +182,13 @@ Result<int> compare_two(const Arguments& a, const MaskRequest& r,
   auto candidate_source = mask::open_source(words[0], r.sizes);
   std::optional<Dims> sizes = r.sizes;
   if (candidate_source.ok() && candidate_source->program) sizes = candidate_source->program->dims;
+  if (!sizes && candidate_source.ok() && candidate_source->tensor) {
+    const Shape& shape = candidate_source->tensor->shape;
+    const std::size_t n = shape.size();
+    if (n >= 2 && n <= 4) {
+      sizes = Dims{n > 2 ? shape[0] : 1, n == 4 ? shape[1] : 1, shape[n - 2], shape[n - 1]};
+    }
+  }
   PS_TRY(const Source expected_source, mask::open_source(words[1], sizes));
   PS_TRY(const Expected expected, mask::expected_from(expected_source, r.sizes, r.read));
   if (!candidate_source.ok()) {
