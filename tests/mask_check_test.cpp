@@ -85,8 +85,8 @@ TEST(MaskCheck, HiddenPairsPrefixAndSelf) {
   EXPECT_EQ(evidence(found, "MK006", "count"), "12");
   EXPECT_EQ(evidence(found, "MK007", "first"), "[0,0,0,2]");
   EXPECT_EQ(evidence(found, "MK008", "count"), "7");
-  const auto slots =
-      check_text("Q=3 KV=7\nparscale_prefix(4)", "Q=3 KV=7\nkv_range(hi=3) | shift(dk=-4, causal)");
+  const auto slots = check_text("Q=3 KV=7\nparscale_prefix(4)",
+                                "Q=3 KV=7\nkv_range(hi=3) | kv_range(4) & shift(dk=-4, causal)");
   EXPECT_EQ(evidence(slots, "MK007", "count"), "3");
   const auto no_self = check_text(prefix, "Q=9 KV=9\ncausal");
   EXPECT_TRUE(has(no_self, "MK007"));
