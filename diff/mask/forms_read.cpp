@@ -118,7 +118,7 @@ struct Additive {
       if (count++ == 0) first = i;
     }
   };
-  Count nan, pos_inf, bias, narrowed, ones, masked, zeros;
+  Count nan, pos_inf, bias, narrowed, ones, masked;
   double least_bias = HUGE_VAL, most_bias = -HUGE_VAL;
 };
 
@@ -280,9 +280,7 @@ Result<Reading> read_tensor(const TensorView& t, const std::optional<Dims>& want
         kinds.pos_inf.add(at);
       } else if (x <= half) {
         kinds.masked.add(at);
-      } else if (x == 0) {
-        kinds.zeros.add(at);
-      } else {
+      } else if (x != 0) {
         kinds.bias.add(at);
         if (x == 1) kinds.ones.add(at);
         kinds.least_bias = std::min(kinds.least_bias, x);

@@ -325,12 +325,6 @@ Result<Program> parse_program_text(std::string_view text, const std::string& whe
   return parse_program(json, where);
 }
 
-Result<Node> parse_node(const Json& json, const Program& program, const std::string& where,
-                        const std::string& base) {
-  Program copy = program;  // the parser only adds to it what it declares
-  return Parser(copy, where).node(json, base);
-}
-
 Json with_expression(const Json& program, const Json& expr, const Json* extra) {
   Json out = program;
   for (std::size_t i = 0; i < out.names.size(); ++i) {
