@@ -39,6 +39,9 @@ struct StepInputs {
   std::vector<std::int64_t> input_ids;                      // [batch, length]
   std::optional<std::vector<std::int64_t>> attention_mask;  // [batch, past + length], 1 = real
   std::optional<std::vector<std::int64_t>> position_ids;    // [batch, length]
+  // [batch, length, prefix + past + length], 1 = may attend: who sees whom, in place of the causal
+  // rule, padding and windows. Not for models with cross-KV layers.
+  std::optional<std::vector<std::int64_t>> visible{};
 };
 
 // What a query row that sees no key gives (spec parscale.md 3.5, masks.md 4).

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "diff/cli/run_mask.h"
 #include "diff/run/inputs.h"
 #include "diff/shard/rank_engine.h"
 
@@ -120,6 +121,7 @@ Result<RunPlan> run_plan(const Arguments& arguments, const ModelConfig& config) 
   PS_TRY(plan.chunk, arguments.integer("--chunk", 0, 1, most));
   PS_TRY(plan.beams, arguments.integer("--beams", 1, 1, config.vocab_size));
   if (plan.decode_steps > 0) PS_TRY_VOID(can_be_continued(plan.prompt));
+  if (arguments.has("--mask")) PS_TRY_VOID(use_mask(arguments.get("--mask"), config, plan));
   return plan;
 }
 

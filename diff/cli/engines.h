@@ -57,6 +57,10 @@ inline constexpr Option kRandom{
 inline constexpr Option kSeed{"--seed", "N", "of --random; default 1"};
 inline constexpr Option kSteps{"--steps", "N", "decode steps after the prompt; default 0"};
 inline constexpr Option kChunk{"--chunk", "N", "prefill in chunks of N tokens"};
+inline constexpr Option kMask{"--mask", "MASK",
+                              "who attends to whom, in place of the model's own rules: a mask\n"
+                              "program or expression over prefix slots and keys, evaluated anew\n"
+                              "for every step (parscope mask --help)"};
 inline constexpr Option kBeams{"--beams", "N", "decode with N beams a row, caches reordered"};
 
 }  // namespace ps::cli

@@ -23,6 +23,7 @@ constexpr Option kOptions[] = {
     kSteps,
     kChunk,
     kBeams,
+    kMask,
     kEngineOption,
     kDevice,
     kDType,
@@ -61,6 +62,7 @@ void describe(const EngineChoice& choice, const RunPlan& plan, Report& report) {
   report.inputs.emplace_back("decode_steps", std::to_string(plan.decode_steps));
   report.inputs.emplace_back("chunk", std::to_string(plan.chunk));
   report.inputs.emplace_back("beams", std::to_string(plan.beams));
+  if (plan.visible) report.inputs.emplace_back("mask", "\"given\"");
   report.inputs.emplace_back("padded", plan.prompt.attention_mask ? "true" : "false");
 }
 
@@ -69,6 +71,9 @@ Result<int> run(const Arguments& arguments) {
   if (arguments.positionals().size() != 1) {
     return bad_input("parscope check", "wrong arguments", "one MODEL_DIR",
                      std::to_string(arguments.positionals().size()));
+  }
+  if (arguments.has("--mask") && arguments.has("--invariants")) {
+    return bad_input("--invariants", "holds for causal attention only", "no --mask");
   }
   ReportOptions files;
   files.github = arguments.has("--github");

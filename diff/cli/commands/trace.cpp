@@ -33,6 +33,7 @@ constexpr Option kOptions[] = {
     {"--tp", "N",
      "run as N tensor-parallel ranks, simulated in this process (reference\n"
      "only); the trace has a file a step and rank"},
+    kMask,
     {"--points", "PATTERN", "record only these points ('*' is a wildcard); may be repeated"},
     {"--gradients", "LOSS",
      "record grad/NAME of every parameter instead, of the loss 'next-token' or\n"
