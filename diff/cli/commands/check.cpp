@@ -8,6 +8,7 @@
 #include "diff/isolate/lockstep.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
+#include "diff/run/recommend.h"
 #include "diff/shard/join_trace.h"
 #include "diff/shard/rank_engine.h"
 
@@ -99,7 +100,14 @@ Result<int> run(const Arguments& arguments) {
   PS_TRY(RunPlan plan, run_plan(arguments, model.config));
   const bool nothing_asked = !arguments.has("--prompt") && !arguments.has("--tokens") &&
                              !arguments.has("--random") && !arguments.has("--steps");
-  if (nothing_asked) plan.decode_steps = 2;
+  if (nothing_asked) {
+    RunPlan probe = recommended_inputs(model.config, 1).plan;
+    if (arguments.has("--chunk")) probe.chunk = plan.chunk;
+    if (arguments.has("--beams") || choice.tp > 1) probe.beams = plan.beams;
+    const bool masked = arguments.has("--mask");
+    if (masked) plan.decode_steps = 2;  // the mask was evaluated for the plan's own lengths
+    if (!masked) plan = std::move(probe);
+  }
 
   ReferenceOptions truth;
   truth.dtype = cross == "f64" ? DType::kF64 : choice.options.dtype;
@@ -167,8 +175,9 @@ const Command& check_command() {
       "lockstep. Each op is redone by the reference in float64 from the candidate's own inputs, so "
       "a\n"
       "wrong op is told from one that only inherited wrong inputs. Bounds are derived from the\n"
-      "candidate's type; the report states them. Without inputs: a ragged random batch and two\n"
-      "decode steps.\n\n"
+      "candidate's type; the report states them. A wrong op's cause is named when replaying the "
+      "fault\n"
+      "explains it. Without inputs: what parscope probe recommends.\n\n"
       "  parscope check fixtures/models/parscale-bytes\n"
       "  parscope check MODEL --dtype bf16 --random 4x33 --steps 3 --chunk 16 --report out/",
       kOptions,
