@@ -10,6 +10,7 @@ namespace ps {
 struct Outcome {
   bool captured = false;  // the logits, or where they are missing the last layers' outputs
   bool equal = false;     // to the reference's own run, in every step
+  bool exact = false;     // in a type fine enough that a small effect would have shown
 };
 
 // Turns the verdict into equivalent and the findings into information where the differences are of

@@ -158,7 +158,7 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
   PastCaches past_caches;
   Investigator investigator(config, {});
   PowerMeter power(reference.faults(/*only_applicable=*/true));
-  Outcome outcome{false, true};
+  Outcome outcome{false, true, unit_roundoff(run) < 1e-6};
   std::unique_ptr<StepJudge> before;  // the step before's
   bool spread = false, measured = options.measure_power;
   std::int64_t done = 0;

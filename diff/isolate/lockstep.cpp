@@ -200,7 +200,7 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
   std::map<std::string, Tensor> caches;
   Investigator investigator(config, {});
   PowerMeter power(reference.faults(/*only_applicable=*/true));
-  Outcome outcome{false, true};
+  Outcome outcome{false, true, unit_roundoff(options.run) < 1e-6};
   std::unique_ptr<StepJudge> earlier;  // the step before's
   bool spread = false, measured = options.measure_power;
   Tensor logits;
