@@ -1,8 +1,10 @@
 // parscope diagnose CANDIDATE --model MODEL_DIR
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/diagnose/explain.h"
 #include "diff/isolate/examine.h"
 #include "diff/report/baseline.h"
+#include "diff/report/stored.h"
 #include "diff/report/write.h"
 #include "diff/shard/join_trace.h"
 
@@ -16,10 +18,28 @@ constexpr Option kOptions[] = {
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
     {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
+    kExplain,
+    {"--from", "FILE", "with --explain: a report.json of an earlier run, instead of CANDIDATE"},
     kJson,
     kQuiet};
 
+// A report that was written before, explained without running anything.
+Result<int> explain_stored(const Arguments& arguments) {
+  if (!arguments.has("--explain") || !arguments.positionals().empty()) {
+    return wrong_usage(diagnose_command(), "--from REPORT goes with --explain and no CANDIDATE");
+  }
+  PS_TRY(const Report report, read_stored_findings(arguments.get("--from")));
+  PS_TRY(const std::string words, explain_finding(report, arguments.get("--explain")));
+  print(words);
+  return exit_code(report);
+}
+
 Result<int> run(const Arguments& arguments) {
+  if (arguments.has("--explain") && arguments.has("--json")) {
+    return wrong_usage(diagnose_command(),
+                       "--explain prints words, --json the whole report: one of them");
+  }
+  if (arguments.has("--from")) return explain_stored(arguments);
   if (arguments.positionals().size() != 1 || !arguments.has("--model")) {
     return wrong_usage(diagnose_command(),
                        arguments.has("--model") ? "not one CANDIDATE" : "no --model DIR");
@@ -62,7 +82,10 @@ Result<int> run(const Arguments& arguments) {
   }
   if (arguments.has("--json")) files.annotations = stderr;
   PS_TRY_VOID(write_reports(report, subject, files));
-  if (arguments.has("--json")) {
+  if (arguments.has("--explain")) {
+    PS_TRY(const std::string words, explain_finding(report, arguments.get("--explain")));
+    print(words);
+  } else if (arguments.has("--json")) {
     print(report_json(report));
   } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
     print(report_text(report, subject, {stdout_has_color()}));
@@ -81,7 +104,9 @@ const Command& diagnose_command() {
       "points that parscope knows. The reference redoes each op from the trace's own values, or "
       "the\n"
       "chain of ops from the nearest values that were captured. No engine runs.\n\n"
-      "  parscope diagnose out/ --model MODEL --report report/",
+      "  parscope diagnose out/ --model MODEL --report report/\n"
+      "  parscope diagnose out/ --model MODEL --explain 1\n"
+      "  parscope diagnose --from report/report.json --explain rope-theta-default",
       kOptions,
       run};
   return command;
