@@ -1,7 +1,10 @@
 // parscope diagnose CANDIDATE --model MODEL_DIR
+#include <cstdio>
+
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/diagnose/explain.h"
+#include "diff/diagnose/repro.h"
 #include "diff/isolate/examine.h"
 #include "diff/report/baseline.h"
 #include "diff/report/stored.h"
@@ -15,6 +18,9 @@ namespace {
 constexpr Option kOptions[] = {
     {"--model", "DIR", "config and weights of the model that the trace is of"},
     kThreads,
+    {"--repro", "DIR",
+     "write the first divergence alone: repro.safetensors (inputs, weights,\n"
+     "the candidate's output, the right one) and repro.py, a short torch script"},
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
     {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
@@ -50,6 +56,7 @@ Result<int> run(const Arguments& arguments) {
     files.dir = arguments.get("--report");
     PS_TRY_VOID(prepare_report_dir(files.dir));
   }
+  if (arguments.has("--repro")) PS_TRY_VOID(check_repro_dir(arguments.get("--repro")));
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
   PS_TRY(Trace ranks, Trace::open(subject));
@@ -66,7 +73,9 @@ Result<int> run(const Arguments& arguments) {
   Progress progress("examining");
   ExamineOptions options;
   options.progress = [&](std::int64_t done, std::int64_t total) { progress.update(done, total); };
+  Reproduction repro(model);
   options.divergence = [&](std::int64_t step, const JudgedPoint& point) {
+    if (arguments.has("--repro")) repro.look(step, point);
     if (files.dir.empty() || files.pictures.size() >= 3) return;
     files.pictures.push_back(
         {step, 0, point.op.point, point.candidate.shape,
@@ -79,6 +88,14 @@ Result<int> run(const Arguments& arguments) {
   report.inputs.emplace_back("model", json_string(arguments.get("--model")));
   if (arguments.has("--baseline")) {
     PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
+  }
+  if (arguments.has("--repro")) {
+    PS_TRY(const bool written, repro.write(arguments.get("--repro"), report));
+    const std::string how = arguments.get("--repro") + "/repro.py";
+    const char* why =
+        report.first_divergence ? "the first divergence is no op's value" : "nothing diverged";
+    std::fprintf(stderr, "%s%s\n", written ? "reproduction: python3 " : "no reproduction: ",
+                 written ? how.c_str() : why);
   }
   if (arguments.has("--json")) files.annotations = stderr;
   PS_TRY_VOID(write_reports(report, subject, files));
@@ -106,6 +123,7 @@ const Command& diagnose_command() {
       "chain of ops from the nearest values that were captured. No engine runs.\n\n"
       "  parscope diagnose out/ --model MODEL --report report/\n"
       "  parscope diagnose out/ --model MODEL --explain 1\n"
+      "  parscope diagnose out/ --model MODEL --repro bug/ && python3 bug/repro.py\n"
       "  parscope diagnose --from report/report.json --explain rope-theta-default",
       kOptions,
       run};
