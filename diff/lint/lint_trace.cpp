@@ -4,6 +4,7 @@
 
 #include "core/points.h"
 #include "diff/lint/lint.h"
+#include "diff/lint/trace_checks.h"
 
 namespace ps {
 
@@ -19,6 +20,13 @@ Finding trace_finding(const TraceStep& step, std::string id, std::string point,
   f.point = std::move(point);
   f.message = std::move(message);
   return f;
+}
+
+void add(const TraceStep& step, Finding f, const std::string& point, Report& report) {
+  f.step = step.step;
+  f.rank = step.rank;
+  f.point = point;
+  report.findings.push_back(std::move(f));
 }
 
 bool is_input(std::string_view name) {
@@ -50,28 +58,55 @@ void check_cache(const TraceStep& step, const std::string& name, const TensorVie
   Finding f = trace_finding(step, "cache-shape", name, explanation);
   f.fault_class = "cache";
   if (view.shape.size() == 4) {
-    const std::int64_t whole = config.prefix_tokens + sizes.past + sizes.length;
-    const std::int64_t length = view.shape[2];
-    if (config.prefix_tokens > 0 && length == whole - config.prefix_tokens) {
-      f.id = "cache-prefix-never-prepended";
-      f.message = "the cache is " + std::to_string(config.prefix_tokens) +
-                  " slots short: the prefix was never put in front";
-    } else if (config.prefix_tokens > 0 && length == whole + config.prefix_tokens) {
-      f.id = "cache-length-includes-prefix";
-      f.message = "the cache is " + std::to_string(config.prefix_tokens) +
-                  " slots long: the prefix stands in it twice";
+    const std::int64_t prefix = config.prefix_tokens;
+    const std::int64_t whole = prefix + sizes.past + sizes.length, length = view.shape[2];
+    const auto says = [&](const char* id, std::string message) {
+      f.id = id;
+      f.message = "the cache has " + std::to_string(length) + " slots, " + std::to_string(whole) +
+                  " expected: " + message;
+    };
+    if (prefix > 0 && length == whole - prefix) {
+      says("cache-prefix-never-prepended", "the prefix was never put in front");
+    } else if (prefix > 0 && length == whole + prefix) {
+      says("cache-length-includes-prefix", "the prefix stands in it twice");
+    } else if (length == whole + sizes.length) {
+      says("cache-append-twice", "the new tokens stand in it twice");
+    } else if (config.group() > 1 && length == whole * config.group()) {
+      says("attention-gqa-wrong-axis", "heads were repeated along the token axis");
+    } else if (sizes.past > 0 && length == whole - sizes.past) {
+      says("cache-shape", "what was cached before is gone");
+    } else if (sizes.past > 0 && (length == whole + 1 || length == whole - 1)) {
+      says("cache-hole-or-slot-off-by-one", "one slot too many or too few");
     }
   }
   report.findings.push_back(std::move(f));
 }
 
+// Two faults give every point [., tokens, ..] another number of tokens.
+Finding shape_finding(const TraceStep& step, const std::string& name, const TensorView& view,
+                      const std::string& explanation, const ModelConfig& config,
+                      const StepSizes& sizes) {
+  Finding f = trace_finding(step, "shape", name, explanation);
+  if (view.shape.size() != 3) return f;
+  const std::int64_t prefix = config.declared_prefix_tokens;
+  if (prefix > 0 && view.shape[1] == sizes.length + prefix) {
+    f.id = "replica-prefix-rows-not-stripped";
+    f.fault_class = "replica";
+    f.message += "; too long by the prefix, whose rows were never cut off";
+  } else if (name == "model.embed_tokens" && view.shape[1] < sizes.length) {
+    f.id = "runtime-input-truncated";
+    f.fault_class = "runtime";
+    f.message += "; the input was cut before the model saw it";
+  }
+  return f;
+}
+
 void check_step(const TraceStep& step, const std::optional<ModelConfig>& config, std::int64_t past,
                 const std::optional<StepInputs>& inputs, Report& report) {
   for (const auto& entry : step.tensors->entries()) {
-    if (is_input(entry.name) || entry.name.starts_with("grad/") || step.op == StepOp::kGenerate) {
-      continue;
-    }
+    if (is_input(entry.name) || step.op == StepOp::kGenerate) continue;
     note_nonfinite(step, entry.name, entry.view, report);
+    if (entry.name.starts_with("grad/")) continue;
     const std::optional<PointRef> point = find_point(canonical_point(entry.name));
     if (!point) {
       Finding f =
@@ -99,12 +134,17 @@ void check_step(const TraceStep& step, const std::optional<ModelConfig>& config,
       continue;
     }
     const StepSizes sizes{inputs->batch, inputs->length, past};
+    if (entry.name == "model:mask") {
+      if (auto f = mask_finding(entry.view, *inputs, *config, past)) {
+        add(step, *std::move(f), entry.name, report);
+      }
+    }
     const std::string wrong = explain_shape(*point, *config, sizes, entry.view.shape);
     if (wrong.empty()) continue;
     if (point->spec->op == "cache_append") {
       check_cache(step, entry.name, entry.view, wrong, *config, sizes, report);
     } else {
-      report.findings.push_back(trace_finding(step, "shape", entry.name, wrong));
+      report.findings.push_back(shape_finding(step, entry.name, entry.view, wrong, *config, sizes));
     }
   }
 }
@@ -169,7 +209,15 @@ Result<Report> lint_trace(const std::filesystem::path& path,
     // Sharded points have their own shapes: only unsharded runs are held to the table.
     const bool whole = trace.manifest().tensor_parallel <= 1;
     check_step(step, whole ? config : std::nullopt, before, inputs, report);
+    if (config && inputs) {
+      if (auto f = position_finding(*inputs, *config, before)) {
+        add(step, *std::move(f), "position_ids", report);
+      }
+    }
     if (inputs) before += inputs->length;
+  }
+  if (config) {
+    for (Finding& f : gradient_findings(trace, *config)) report.findings.push_back(std::move(f));
   }
   report.inputs.emplace_back("trace", json_string(path.string()));
   return report;

@@ -41,18 +41,29 @@ Result<int> run(const Arguments& arguments) {
 }  // namespace
 
 const Command& lint_command() {
-  static const Command command{"lint",
-                               "checks a config, a checkpoint or a trace without running anything",
-                               "lint MODEL_DIR | TRACE [options]",
-                               "A model directory: every rule of its config.json (field, value, "
-                               "rule), every tensor's name,\n"
-                               "shape and type, weights that are NaN or were never loaded.\n"
-                               "A trace (a directory with trace.json, or one .safetensors file): "
-                               "names, shapes axis by axis,\n"
-                               "cache lengths, inputs, values that are not finite.\n\n"
-                               "  parscope lint fixtures/models/parscale-bytes",
-                               kOptions,
-                               run};
+  static const Command command{
+      "lint",
+      "checks a config, a checkpoint or a trace without running anything",
+      "lint MODEL_DIR | TRACE [options]",
+      "A model directory: every rule of its config.json (field, value, rule), every tensor's "
+      "name,\n"
+      "shape and type, and what its numbers give away: NaN, memory that nobody wrote, weights that "
+      "still\n"
+      "hold what an initialiser left while their like do not, prefixes that are zero or equal in "
+      "all\n"
+      "replicas, an lm_head that is missing or the embedding after all, head counts that fit no "
+      "projection,\n"
+      "weights that this architecture never reads.\n"
+      "A trace (a directory with trace.json, or one .safetensors file): names, shapes axis by "
+      "axis, cache\n"
+      "lengths against prefix + past + new tokens, position_ids against the attention mask, "
+      "model:mask\n"
+      "against causality, padding and window, parameters without a gradient, values that are not "
+      "finite.\n"
+      "Ids are those of `parscope faults`, where one fits.\n\n"
+      "  parscope lint fixtures/models/parscale-bytes",
+      kOptions,
+      run};
   return command;
 }
 
