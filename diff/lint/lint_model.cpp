@@ -43,7 +43,7 @@ Finding checkpoint_finding(const CheckpointIssue& issue) {
       f.fix = "set tie_word_embeddings to false, or drop lm_head.weight";
       break;
   }
-  f.fault_class = "weights";
+  f.fault_class = f.id == "replica-wrong-flag" ? "replica" : "weights";
   f.severity = issue.error ? Severity::kError : Severity::kWarning;
   f.point = issue.tensor;
   f.message = issue.message;

@@ -31,8 +31,9 @@ constexpr Option kOptions[] = {
 
 // A report that was written before, explained without running anything.
 Result<int> explain_stored(const Arguments& arguments) {
-  if (!arguments.has("--explain") || !arguments.positionals().empty()) {
-    return wrong_usage(diagnose_command(), "--from REPORT goes with --explain and no CANDIDATE");
+  if (!arguments.has("--explain") || !arguments.positionals().empty() || arguments.has("--repro")) {
+    return wrong_usage(diagnose_command(),
+                       "--from REPORT goes with --explain, and with no CANDIDATE or --repro");
   }
   PS_TRY(const Report report, read_stored_findings(arguments.get("--from")));
   PS_TRY(const std::string words, explain_finding(report, arguments.get("--explain")));
@@ -89,14 +90,6 @@ Result<int> run(const Arguments& arguments) {
   if (arguments.has("--baseline")) {
     PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
   }
-  if (arguments.has("--repro")) {
-    PS_TRY(const bool written, repro.write(arguments.get("--repro"), report));
-    const std::string how = arguments.get("--repro") + "/repro.py";
-    const char* why =
-        report.first_divergence ? "the first divergence is no op's value" : "nothing diverged";
-    std::fprintf(stderr, "%s%s\n", written ? "reproduction: python3 " : "no reproduction: ",
-                 written ? how.c_str() : why);
-  }
   if (arguments.has("--json")) files.annotations = stderr;
   PS_TRY_VOID(write_reports(report, subject, files));
   if (arguments.has("--explain")) {
@@ -106,6 +99,14 @@ Result<int> run(const Arguments& arguments) {
     print(report_json(report));
   } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
     print(report_text(report, subject, {stdout_has_color()}));
+  }
+  if (arguments.has("--repro")) {
+    PS_TRY(const bool written, repro.write(arguments.get("--repro"), report));
+    const std::string how = arguments.get("--repro") + "/repro.py";
+    const char* why =
+        report.first_divergence ? "the first divergence is no op's value" : "nothing diverged";
+    std::fprintf(stderr, "%s%s\n", written ? "reproduction: python3 " : "no reproduction: ",
+                 written ? how.c_str() : why);
   }
   return exit_code(report);
 }
