@@ -161,10 +161,17 @@ TEST_F(LintModel, DroppedKvHeadsAreNamed) {
   EXPECT_EQ(exit_code(report), 1);
 }
 
-TEST_F(LintModel, OtherKvHeadsShowInEveryTensorTheyShape) {
+TEST_F(LintModel, OtherKvHeadsAreNamedBeforeEveryTensorTheyShape) {
   const Report report = lint_with_config([](nlohmann::json& c) { c["num_key_value_heads"] = 4; });
-  EXPECT_EQ(report.findings.size(), 4u * 6u);  // k and v: weight, bias, prefix, in 4 layers
-  for (const Finding& f : report.findings) EXPECT_EQ(f.id, "weights-shape") << f.point;
+  ASSERT_EQ(report.findings.size(), 1 + 4u * 6u);  // k and v: weight, bias, prefix, in 4 layers
+  EXPECT_EQ(report.findings[0].id, "weights-kv-heads-default");
+  EXPECT_EQ(report.findings[0].fix, "set num_key_value_heads to 2");
+  for (std::size_t i = 1; i < report.findings.size(); ++i) {
+    const Finding& f = report.findings[i];
+    EXPECT_EQ(f.id, "weights-shape") << f.point;
+    if (!f.point.ends_with(".prefix_k")) continue;
+    EXPECT_EQ(f.fix, "num_key_value_heads is 4 in the config, 2 here");
+  }
 }
 
 TEST_F(LintModel, BrokenRulesAreFindingsWithFieldAndValue) {
@@ -213,7 +220,11 @@ class LintTrace : public ::testing::Test {
     const std::vector<std::int64_t> ids = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
     out["input_ids"] = Tensor::of<std::int64_t>(DType::kI64, {2, 5}, ids);
     out["model.embed_tokens"] = Tensor(DType::kF32, {2, 5, 128});
-    out["model:mask"] = Tensor(DType::kBool, {1, 1, 5, 13});
+    Tensor mask(DType::kBool, {1, 1, 5, 13});
+    for (std::size_t q = 0; q < 5; ++q) {
+      for (std::size_t j = 0; j <= 8 + q; ++j) mask.bytes()[q * 13 + j] = std::byte{1};
+    }
+    out["model:mask"] = mask;
     out["model.layers.0.self_attn:k_cache"] = Tensor(DType::kF32, {8, 2, 13, 32});
     out["model.layers.3"] = Tensor(DType::kF32, {8, 5, 128});
     out["lm_head"] = Tensor(DType::kF32, {2, 5, 256});
@@ -298,7 +309,8 @@ TEST_F(LintTrace, ACheckpointInPlaceOfATraceIsSaid) {
   EXPECT_EQ(exit_code(report), 0);
   Tensors t;
   t["grad/model.norm.weight"] = Tensor(DType::kF32, {128});
-  EXPECT_EQ(ids(lint(t)), Ids{});
+  write(t, "", false);
+  EXPECT_EQ(ids(linted(lint_trace(dir_.path(), std::nullopt))), Ids{});
 }
 
 TEST_F(LintTrace, PointsOfAnotherKindOfModelAreAWarning) {

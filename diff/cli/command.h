@@ -33,6 +33,10 @@ Result<std::string> only_positional(const Command& command, const Arguments& arg
 
 // Options that several commands share.
 inline constexpr Option kJson{"--json", "", "print one JSON document on stdout and nothing else"};
+inline constexpr Option kExplain{
+    "--explain", "FINDING",
+    "print one finding's chain of evidence instead: its number in the\n"
+    "report (1 = the cause of the first divergence), or its id"};
 inline constexpr Option kQuiet{"--quiet", "", "print only what is wrong"};
 
 // Where results go. Progress and errors go to stderr, and progress only to a terminal.

@@ -1,6 +1,7 @@
-#include <cmath>
-
+#include "core/json.h"
 #include "diff/lint/lint.h"
+#include "diff/lint/weight_shapes.h"
+#include "diff/lint/weight_values.h"
 
 namespace ps {
 
@@ -27,7 +28,8 @@ Finding checkpoint_finding(const CheckpointIssue& issue) {
       f.fix = "a loader that skips missing names would leave this weight at random values";
       break;
     case CheckpointIssue::Kind::kUnexpected:
-      f.id = "weights-unexpected";
+      f.id = issue.tensor.find(".cross_replica_") == std::string::npos ? "weights-unexpected"
+                                                                       : "replica-wrong-flag";
       f.fix = "a weight that nothing reads: is the config the one of this checkpoint?";
       break;
     case CheckpointIssue::Kind::kShape:
@@ -41,7 +43,7 @@ Finding checkpoint_finding(const CheckpointIssue& issue) {
       f.fix = "set tie_word_embeddings to false, or drop lm_head.weight";
       break;
   }
-  f.fault_class = "weights";
+  f.fault_class = f.id == "replica-wrong-flag" ? "replica" : "weights";
   f.severity = issue.error ? Severity::kError : Severity::kWarning;
   f.point = issue.tensor;
   f.message = issue.message;
@@ -50,36 +52,11 @@ Finding checkpoint_finding(const CheckpointIssue& issue) {
   return f;
 }
 
-// Values that no trained weight has: not finite, or a whole matrix of one value.
-std::optional<Finding> value_finding(const std::string& name, const TensorView& view) {
-  if (!is_floating(view.dtype) || view.count() == 0) return std::nullopt;
-  const double first = value_at(view, 0);
-  bool constant = true;
-  for (std::int64_t i = 0; i < view.count(); ++i) {
-    const double x = value_at(view, i);
-    if (!std::isfinite(x)) {
-      Finding f;
-      f.id = name.ends_with(".prefix_k") || name.ends_with(".prefix_v")
-                 ? "weights-prefix-uninitialised"
-                 : "weights-nonfinite";
-      f.fault_class = "weights";
-      f.point = name;
-      f.where = "element " + std::to_string(i) + " of " + to_string(view.shape);
-      f.message = std::isnan(x) ? "a weight is NaN" : "a weight is infinite";
-      return f;
-    }
-    constant = constant && x == first;
-  }
-  if (constant && view.shape.size() > 1 && view.count() > 1) {
-    Finding f;
-    f.id = "weights-constant";
-    f.fault_class = "weights";
-    f.severity = Severity::kWarning;
-    f.point = name;
-    f.message = "every element is " + std::to_string(first) + ": was this weight ever loaded?";
-    return f;
-  }
-  return std::nullopt;
+// The config's own, for weights that are freshly made; Hugging Face's usual one where it is silent.
+double initializer_range(const ModelConfig& config) {
+  const Result<Json> json = parse_json(config.json, "config.json");
+  const Json* range = json.ok() ? json->find("initializer_range") : nullptr;
+  return range != nullptr && range->number > 0 ? range->number : 0.02;
 }
 
 }  // namespace
@@ -107,12 +84,20 @@ Result<Report> lint_model(const std::filesystem::path& dir) {
   }
   const std::shared_ptr<Checkpoint>& checkpoint = opened.value();
   if (usable) {
+    for (Finding& f : weight_shape_findings(*checkpoint, parsed.config)) {
+      report.findings.push_back(std::move(f));
+    }
     for (const CheckpointIssue& issue : checkpoint->compare(parsed.config)) {
       report.findings.push_back(checkpoint_finding(issue));
+      Finding& f = report.findings.back();
+      const TensorView* found = checkpoint->peek(issue.tensor);
+      if (f.id == "weights-shape" && found != nullptr) {
+        f.fix = prefix_fields(issue.tensor, found->shape, parsed.config);
+      }
     }
   }
-  for (const std::string& name : checkpoint->names()) {
-    if (auto f = value_finding(name, *checkpoint->peek(name))) report.findings.push_back(*f);
+  for (Finding& f : weight_value_findings(*checkpoint, initializer_range(parsed.config))) {
+    report.findings.push_back(std::move(f));
   }
   return report;
 }

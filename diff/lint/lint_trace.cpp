@@ -5,6 +5,7 @@
 #include "core/points.h"
 #include "diff/lint/cache.h"
 #include "diff/lint/lint.h"
+#include "diff/lint/trace_checks.h"
 #include "diff/shard/rank_model.h"
 
 namespace ps {
@@ -21,6 +22,13 @@ Finding trace_finding(const TraceStep& step, std::string id, std::string point,
   f.point = std::move(point);
   f.message = std::move(message);
   return f;
+}
+
+void add(const TraceStep& step, Finding f, const std::string& point, Report& report) {
+  f.step = step.step;
+  f.rank = step.rank;
+  f.point = point;
+  report.findings.push_back(std::move(f));
 }
 
 bool is_input(std::string_view name) {
@@ -46,16 +54,53 @@ void note_nonfinite(const TraceStep& step, const std::string& name, const Tensor
   report.findings.push_back(std::move(f));
 }
 
+// A cache of a wrong length: what would have made it so long.
+void name_length(Finding& f, const TensorView& view, const ModelConfig& config,
+                 const StepSizes& sizes) {
+  if (f.id != "TP040" || view.shape.size() != 4) return;
+  const std::int64_t whole = config.prefix_tokens + sizes.past + sizes.length;
+  const std::int64_t length = view.shape[2];
+  const auto says = [&](const char* id, const char* message) {
+    f.id = id;
+    f.message += std::string("; ") + message;
+  };
+  if (length == whole + sizes.length) {
+    says("cache-append-twice", "the new tokens stand in it twice");
+  } else if (config.group() > 1 && length == whole * config.group()) {
+    says("attention-gqa-wrong-axis", "heads were repeated along the token axis");
+  } else if (sizes.past > 0 && (length == whole + 1 || length == whole - 1)) {
+    says("cache-hole-or-slot-off-by-one", "one slot too many or too few");
+  }
+}
+
+// Two faults give every point [., tokens, ..] another number of tokens.
+Finding shape_finding(const TraceStep& step, const std::string& name, const TensorView& view,
+                      const std::string& explanation, const ModelConfig& config,
+                      const StepSizes& sizes) {
+  Finding f = trace_finding(step, "shape", name, explanation);
+  if (view.shape.size() != 3) return f;
+  const std::int64_t prefix = config.declared_prefix_tokens;
+  if (prefix > 0 && view.shape[1] == sizes.length + prefix) {
+    f.id = "replica-prefix-rows-not-stripped";
+    f.fault_class = "replica";
+    f.message += "; too long by the prefix, whose rows were never cut off";
+  } else if (name == "model.embed_tokens" && view.shape[1] < sizes.length) {
+    f.id = "runtime-input-truncated";
+    f.fault_class = "runtime";
+    f.message += "; the input was cut before the model saw it";
+  }
+  return f;
+}
+
 // `caches`: the config that this rank's caches follow; `config`: that of all points, where they are
 // whole.
 void check_step(const TraceStep& step, const std::optional<ModelConfig>& config,
                 const std::optional<ModelConfig>& caches, std::int64_t past,
                 const std::optional<StepInputs>& inputs, Report& report) {
   for (const auto& entry : step.tensors->entries()) {
-    if (is_input(entry.name) || entry.name.starts_with("grad/") || step.op == StepOp::kGenerate) {
-      continue;
-    }
+    if (is_input(entry.name) || step.op == StepOp::kGenerate) continue;
     note_nonfinite(step, entry.name, entry.view, report);
+    if (entry.name.starts_with("grad/")) continue;
     // A cache may stand under another program's name, and alone in its file.
     if (const auto cache = cache_name(entry.name); cache && entry.view.shape.size() > 2) {
       if (!caches || step.op != StepOp::kForward) continue;
@@ -63,6 +108,7 @@ void check_step(const TraceStep& step, const std::optional<ModelConfig>& config,
       if (inputs) sizes = StepSizes{inputs->batch, inputs->length, past};
       auto wrong = cache_shape_finding(*cache, entry.name, entry.view.shape, *caches, sizes);
       if (wrong) {
+        if (sizes) name_length(*wrong, entry.view, *caches, *sizes);
         wrong->step = step.step;
         wrong->rank = step.rank;
         report.findings.push_back(*std::move(wrong));
@@ -96,8 +142,14 @@ void check_step(const TraceStep& step, const std::optional<ModelConfig>& config,
       continue;
     }
     const StepSizes sizes{inputs->batch, inputs->length, past};
+    if (entry.name == "model:mask") {
+      if (auto f = mask_finding(entry.view, *inputs, *config, past)) {
+        add(step, *std::move(f), entry.name, report);
+      }
+    }
     const std::string wrong = explain_shape(*point, *config, sizes, entry.view.shape);
-    if (!wrong.empty()) report.findings.push_back(trace_finding(step, "shape", entry.name, wrong));
+    if (wrong.empty()) continue;
+    report.findings.push_back(shape_finding(step, entry.name, entry.view, wrong, *config, sizes));
   }
 }
 
@@ -167,7 +219,15 @@ Result<Report> lint_trace(const std::filesystem::path& path,
     // Ranks may hold points sharded or gathered, but a cache is always a rank's own.
     const bool whole = trace.manifest().tensor_parallel <= 1;
     check_step(step, whole ? config : std::nullopt, on_a_rank, before, inputs, report);
+    if (config && inputs) {
+      if (auto f = position_finding(*inputs, *config, before)) {
+        add(step, *std::move(f), "position_ids", report);
+      }
+    }
     if (inputs) before += inputs->length;
+  }
+  if (config) {
+    for (Finding& f : gradient_findings(trace, *config)) report.findings.push_back(std::move(f));
   }
   for (const TraceStep& step : trace.steps()) {
     for (Finding& f : cache_differences(*step.tensors, config ? &*config : nullptr)) {

@@ -4,6 +4,7 @@
 
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/diagnose/explain.h"
 #include "diff/isolate/invariants.h"
 #include "diff/isolate/lockstep.h"
 #include "diff/report/baseline.h"
@@ -41,6 +42,7 @@ constexpr Option kOptions[] = {
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
     {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
+    kExplain,
     kJson,
     kQuiet};
 
@@ -75,6 +77,10 @@ Result<int> run(const Arguments& arguments) {
   }
   if (arguments.has("--mask") && arguments.has("--invariants")) {
     return bad_input("--invariants", "holds for causal attention only", "no --mask");
+  }
+  if (arguments.has("--explain") && arguments.has("--json")) {
+    return wrong_usage(check_command(),
+                       "--explain prints words, --json the whole report: one of them");
   }
   ReportOptions files;
   files.github = arguments.has("--github");
@@ -156,7 +162,10 @@ Result<int> run(const Arguments& arguments) {
   }
   if (arguments.has("--json")) files.annotations = stderr;
   PS_TRY_VOID(write_reports(report, subject, files));
-  if (arguments.has("--json")) {
+  if (arguments.has("--explain")) {
+    PS_TRY(const std::string words, explain_finding(report, arguments.get("--explain")));
+    print(words);
+  } else if (arguments.has("--json")) {
     print(report_json(report));
   } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
     print(report_text(report, subject, {stdout_has_color()}));

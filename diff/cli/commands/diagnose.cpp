@@ -1,8 +1,13 @@
 // parscope diagnose CANDIDATE --model MODEL_DIR
+#include <cstdio>
+
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/diagnose/explain.h"
+#include "diff/diagnose/repro.h"
 #include "diff/isolate/examine.h"
 #include "diff/report/baseline.h"
+#include "diff/report/stored.h"
 #include "diff/report/write.h"
 #include "diff/shard/join_trace.h"
 
@@ -13,13 +18,35 @@ namespace {
 constexpr Option kOptions[] = {
     {"--model", "DIR", "config and weights of the model that the trace is of"},
     kThreads,
+    {"--repro", "DIR",
+     "write the first divergence alone: repro.safetensors (inputs, weights,\n"
+     "the candidate's output, the right one) and repro.py, a short torch script"},
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
     {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
+    kExplain,
+    {"--from", "FILE", "with --explain: a report.json of an earlier run, instead of CANDIDATE"},
     kJson,
     kQuiet};
 
+// A report that was written before, explained without running anything.
+Result<int> explain_stored(const Arguments& arguments) {
+  if (!arguments.has("--explain") || !arguments.positionals().empty() || arguments.has("--repro")) {
+    return wrong_usage(diagnose_command(),
+                       "--from REPORT goes with --explain, and with no CANDIDATE or --repro");
+  }
+  PS_TRY(const Report report, read_stored_findings(arguments.get("--from")));
+  PS_TRY(const std::string words, explain_finding(report, arguments.get("--explain")));
+  print(words);
+  return exit_code(report);
+}
+
 Result<int> run(const Arguments& arguments) {
+  if (arguments.has("--explain") && arguments.has("--json")) {
+    return wrong_usage(diagnose_command(),
+                       "--explain prints words, --json the whole report: one of them");
+  }
+  if (arguments.has("--from")) return explain_stored(arguments);
   if (arguments.positionals().size() != 1 || !arguments.has("--model")) {
     return wrong_usage(diagnose_command(),
                        arguments.has("--model") ? "not one CANDIDATE" : "no --model DIR");
@@ -30,6 +57,7 @@ Result<int> run(const Arguments& arguments) {
     files.dir = arguments.get("--report");
     PS_TRY_VOID(prepare_report_dir(files.dir));
   }
+  if (arguments.has("--repro")) PS_TRY_VOID(check_repro_dir(arguments.get("--repro")));
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
   PS_TRY(Trace ranks, Trace::open(subject));
@@ -47,7 +75,9 @@ Result<int> run(const Arguments& arguments) {
   Progress progress("examining");
   ExamineOptions options;
   options.progress = [&](std::int64_t done, std::int64_t total) { progress.update(done, total); };
+  Reproduction repro(model);
   options.divergence = [&](std::int64_t step, const JudgedPoint& point) {
+    if (arguments.has("--repro")) repro.look(step, point);
     if (files.dir.empty() || files.pictures.size() >= 3) return;
     files.pictures.push_back(
         {step, 0, point.op.point, point.candidate.shape,
@@ -63,10 +93,21 @@ Result<int> run(const Arguments& arguments) {
   }
   if (arguments.has("--json")) files.annotations = stderr;
   PS_TRY_VOID(write_reports(report, subject, files));
-  if (arguments.has("--json")) {
+  if (arguments.has("--explain")) {
+    PS_TRY(const std::string words, explain_finding(report, arguments.get("--explain")));
+    print(words);
+  } else if (arguments.has("--json")) {
     print(report_json(report));
   } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
     print(report_text(report, subject, {stdout_has_color()}));
+  }
+  if (arguments.has("--repro")) {
+    PS_TRY(const bool written, repro.write(arguments.get("--repro"), report));
+    const std::string how = arguments.get("--repro") + "/repro.py";
+    const char* why =
+        report.first_divergence ? "the first divergence is no op's value" : "nothing diverged";
+    std::fprintf(stderr, "%s%s\n", written ? "reproduction: python3 " : "no reproduction: ",
+                 written ? how.c_str() : why);
   }
   return exit_code(report);
 }
@@ -82,7 +123,10 @@ const Command& diagnose_command() {
       "points that parscope knows. The reference redoes each op from the trace's own values, or "
       "the\n"
       "chain of ops from the nearest values that were captured. No engine runs.\n\n"
-      "  parscope diagnose out/ --model MODEL --report report/",
+      "  parscope diagnose out/ --model MODEL --report report/\n"
+      "  parscope diagnose out/ --model MODEL --explain 1\n"
+      "  parscope diagnose out/ --model MODEL --repro bug/ && python3 bug/repro.py\n"
+      "  parscope diagnose --from report/report.json --explain rope-theta-default",
       kOptions,
       run};
   return command;

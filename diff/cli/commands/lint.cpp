@@ -45,17 +45,18 @@ const Command& lint_command() {
       "lint",
       "checks a config, a checkpoint or a trace without running anything",
       "lint MODEL_DIR | TRACE [options]",
-      "A model directory: every rule of its config.json (field, value, "
-      "rule), every tensor's name,\n"
-      "shape and type, weights that are NaN or were never loaded.\n"
-      "A trace (a directory with trace.json, or one .safetensors file): "
-      "names, shapes axis by axis,\n"
-      "caches, inputs, values that are not finite. Caches are also followed from step to step:\n"
-      "what was cached stays (TP041), grows by the new tokens (TP040), "
-      "holds rotated keys (TP043),\n"
-      "moves with its beams (TP044). A file with cache tensors alone "
-      "(past_key_values.0.key,\n"
-      "key_cache.0) is explained axis by axis with --model.\n\n"
+      "A model directory: every rule of its config.json (field, value, rule), every tensor's\n"
+      "name, shape and type, and what its numbers give away: NaN, memory that nobody wrote,\n"
+      "weights that still hold what an initialiser left while their like do not, prefixes that are\n"
+      "zero or equal in all replicas, an lm_head that is missing or the embedding after all, head\n"
+      "counts that fit no projection, weights that this architecture never reads.\n"
+      "A trace (a directory with trace.json, or one .safetensors file): names, shapes axis by axis,\n"
+      "cache lengths against prefix + past + new tokens, position_ids against the attention mask,\n"
+      "model:mask against causality, padding and window, parameters without a gradient, values\n"
+      "that are not finite. Caches are also followed from step to step: what was cached stays\n"
+      "(TP041), grows by the new tokens (TP040), holds rotated keys (TP043), moves with its beams\n"
+      "(TP044). A file with cache tensors alone (past_key_values.0.key, key_cache.0) is explained\n"
+      "axis by axis with --model. Ids are those of `parscope faults`, where one fits.\n\n"
       "  parscope lint fixtures/models/parscale-bytes\n"
       "  parscope lint cache.safetensors --model fixtures/models/parscale-bytes",
       kOptions,
