@@ -48,8 +48,16 @@ TEST_P(FaultCase, IsFoundAndNamed) {
     return;
   }
   ASSERT_TRUE(report.first_divergence.has_value());
-  EXPECT_EQ(report.first_divergence->step, wanted.find("step")->integer);
-  EXPECT_EQ(report.first_divergence->point, text_of(wanted, "point"));
+  // Padding rows may show it earlier than the first row that matters.
+  const std::string found =
+      std::to_string(report.first_divergence->step) + " " + report.first_divergence->point;
+  bool placed = false;
+  std::string places;
+  for (const Json& place : wanted.find("places")->items) {
+    placed = placed || place.text == found;
+    places += place.text + "; ";
+  }
+  EXPECT_TRUE(placed) << found << ", expected one of: " << places;
   ASSERT_FALSE(report.findings.empty());
   const Finding& cause = report.findings[0];
   EXPECT_EQ(cause.id, text_of(wanted, "id")) << cause.message;

@@ -60,9 +60,10 @@ std::string reason(const Report& report, const ModelConfig& config, const Outcom
            "products are equal";
   }
   // In a coarse type the logits may hide a small effect; the gate's own change does not lie.
-  const bool gate_too = std::any_of(report.points.begin(), report.points.end(), [](const PointRow& r) {
-    return is_local(r) && r.point.starts_with("model.aggregate_layer.");
-  });
+  const bool gate_too =
+      std::any_of(report.points.begin(), report.points.end(), [](const PointRow& r) {
+        return is_local(r) && r.point.starts_with("model.aggregate_layer.");
+      });
   if ((outcome.exact || gate_too) &&
       (any_named(report, "replica-prefix-order") || any_named(report, "replica-input-order"))) {
     return "the replicas have changed places together with their prefixes and the gate's columns";
@@ -73,7 +74,8 @@ std::string reason(const Report& report, const ModelConfig& config, const Outcom
            "or a "
            "row has one key";
   }
-  if (outcome.exact && only_at(report, {"aggregate_input", "aggregate_weights", "linear_of_silu"})) {
+  if (outcome.exact &&
+      only_at(report, {"aggregate_input", "aggregate_weights", "linear_of_silu"})) {
     return "the gate's weights differ, and the replicas that it weighs are equal";
   }
   return "";

@@ -13,8 +13,8 @@ namespace {
 
 constexpr Option kOptions[] = {
     {"--engine", "NAME",
-     "run model (its kernels) or reference on the case's inputs, judge what they\n"
-     "make of it, and ask them what only a running engine can answer"},
+     "run model (its kernels) or reference on the case's inputs, judge what\n"
+     "they make of it, and ask them what only a running engine can answer"},
     kDevice,
     kThreads,
     {"--candidate", "NAME", "judge the lists that the case stores under this name instead"},

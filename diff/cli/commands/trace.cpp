@@ -31,8 +31,8 @@ constexpr Option kOptions[] = {
     kChunk,
     kBeams,
     {"--tp", "N",
-     "run as N tensor-parallel ranks, simulated in this process (reference\n"
-     "only); the trace has a file a step and rank"},
+     "run as N tensor-parallel ranks, simulated in this process\n"
+     "(reference only); the trace has a file a step and rank"},
     kMask,
     {"--points", "PATTERN", "record only these points ('*' is a wildcard); may be repeated"},
     {"--gradients", "LOSS",
