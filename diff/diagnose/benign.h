@@ -8,9 +8,10 @@
 namespace ps {
 
 struct Outcome {
-  bool captured = false;  // the logits, or where they are missing the last layers' outputs
-  bool equal = false;     // to the reference's own run, in every step
-  bool exact = false;     // in a type fine enough that a small effect would have shown
+  bool captured = false;         // the logits, or where they are missing the last layers' outputs
+  bool equal = false;            // to the reference's own run, in every step
+  bool exact = false;            // in a type fine enough that a small effect would have shown
+  bool replicas_differ = false;  // at the final norm, or nobody knows
 };
 
 // Turns the verdict into equivalent and the findings into information where the differences are of

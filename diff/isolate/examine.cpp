@@ -158,7 +158,7 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
   PastCaches past_caches;
   Investigator investigator(config, {});
   PowerMeter power(reference.faults(/*only_applicable=*/true));
-  Outcome outcome{false, true, unit_roundoff(run) < 1e-6};
+  Outcome outcome{false, true, unit_roundoff(run) < 1e-6, false};
   std::unique_ptr<StepJudge> before;  // the step before's
   bool spread = false, measured = options.measure_power;
   std::int64_t done = 0;
@@ -225,6 +225,7 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
     if (judge.first() && !report.first_divergence) report.first_divergence = judge.first();
     spread = spread || judge.spread();
     if (judge.output()) outcome.captured = true;
+    outcome.replicas_differ = outcome.replicas_differ || judge.replicas_differ();
     if (judge.output() && !judge.output()->equal) outcome.equal = false;
     before = std::move(current);
   }

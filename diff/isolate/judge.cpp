@@ -103,6 +103,18 @@ void clean_bounds(Replayed& exact, DType captured, double factor) {
 
 namespace {
 
+// Rows p*B + b of all replicas p hold the same, but for rounding.
+bool equal_replicas(const TensorView& value, std::int64_t replicas) {
+  const std::int64_t n = value.count() / replicas;
+  double apart = 0, size = 0;
+  for (std::int64_t i = 0; i < value.count(); ++i) {
+    const double first = value_at(value, i % n), here = value_at(value, i);
+    apart += (here - first) * (here - first);
+    size += here * here;
+  }
+  return apart <= 1e-10 * size;
+}
+
 std::int64_t first_nonfinite(const TensorView& value) {
   if (!is_floating(value.dtype)) return -1;
   const std::int64_t n = value.count();
@@ -274,6 +286,7 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   rows_.push_back(row);
   const bool is_output = op.kind == "residual" || op.point == "model.norm" ||
                          op.kind == "aggregated" || op.point == "lm_head";
+  if (op.point == "model.norm") replicas_differ_ = !equal_replicas(value, config_.replicas);
   if (is_output && whole) output_ = {op.point, whole->ok()};
   if (!right || row.status == PointStatus::kPropagated) wrong_.insert(op.point);
   if (right && right_ && row.status == PointStatus::kOk) right_(judged);

@@ -70,6 +70,7 @@ class StepJudge {
     bool equal = true;
   };
   const std::optional<Output>& output() const { return output_; }
+  bool replicas_differ() const { return replicas_differ_; }  // or it was not captured whether
   void inherit_nonfinite(const StepJudge& before) {
     quiet_ = before.quiet_;
     nonfinite_ = before.nonfinite_;
@@ -95,6 +96,7 @@ class StepJudge {
   std::optional<FirstDivergence> quiet_;
   bool spread_ = false;
   std::optional<Output> output_;
+  bool replicas_differ_ = true;
   std::function<void(const JudgedPoint&)> divergence_, right_;
 };
 

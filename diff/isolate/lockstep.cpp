@@ -200,7 +200,7 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
   std::map<std::string, Tensor> caches;
   Investigator investigator(config, {});
   PowerMeter power(reference.faults(/*only_applicable=*/true));
-  Outcome outcome{false, true, unit_roundoff(options.run) < 1e-6};
+  Outcome outcome{false, true, unit_roundoff(options.run) < 1e-6, false};
   std::unique_ptr<StepJudge> earlier;  // the step before's
   bool spread = false, measured = options.measure_power;
   Tensor logits;
@@ -261,6 +261,7 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
     if (report.first_divergence && options.stop_at_first) break;
     spread = spread || judge.spread();
     if (judge.output()) outcome.captured = true;
+    outcome.replicas_differ = outcome.replicas_differ || judge.replicas_differ();
     if (judge.output() && !judge.output()->equal) outcome.equal = false;
     earlier = std::move(current);
     caches = std::move(window.caches);

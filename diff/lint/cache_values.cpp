@@ -68,6 +68,7 @@ class Values {
     std::int64_t rank = trace_.steps().empty() ? 0 : trace_.steps()[0].rank;
     for (const TraceStep& step : trace_.steps()) {
       if (step.rank != rank || step.op == StepOp::kGenerate) continue;
+      ++ordinal_;
       for (const auto& entry : step.tensors->entries()) {
         const auto cache = cache_name(entry.name);
         if (!cache || cache->layer >= c_.layers || entry.view.shape.size() != 4) continue;
@@ -96,21 +97,25 @@ class Values {
              const TensorView& view) {
     const auto key = std::pair(cache.layer, cache.keys);
     const auto before = before_.find(key);
+    // Not every step stores every point: only neighbours can be compared.
+    const bool gap = before != before_.end() && before->second.ordinal + 1 != ordinal_;
     const Cells now{&view};
     const bool cross_kv = c_.cross_kv_layer[static_cast<std::size_t>(cache.layer)];
     const bool forgets = cross_kv && !c_.cross_kv_causal;
     if (step.op == StepOp::kReorderCache) {
-      if (before != before_.end()) check_reorder(step, name, Cells{before->second}, now);
+      if (before != before_.end() && !gap) {
+        check_reorder(step, name, Cells{before->second.view}, now);
+      }
     } else {
       std::int64_t fresh = 0;
       const bool ok = check_fresh(step, name, cache, now, fresh);
       if (before != before_.end() && !forgets) {
-        check_past(step, name, Cells{before->second}, now, fresh);
+        if (!gap) check_past(step, name, Cells{before->second.view}, now, fresh);
       } else if (!cross_kv && ok) {
         check_prefix(step, name, now);
       }
     }
-    before_[key] = &view;
+    before_[key] = {&view, ordinal_};
   }
 
   // Row p*B + i holds what row p*B + beam_idx[i] held, in every replica.
@@ -301,7 +306,12 @@ class Values {
 
   const Trace& trace_;
   const ModelConfig& c_;
-  std::map<std::pair<std::int64_t, bool>, const TensorView*> before_;
+  struct Stored {
+    const TensorView* view = nullptr;
+    std::int64_t ordinal = 0;  // of its step
+  };
+  std::map<std::pair<std::int64_t, bool>, Stored> before_;
+  std::int64_t ordinal_ = 0;
   std::vector<Finding> findings_;
 };
 
