@@ -72,7 +72,8 @@ class Forward {
     return arena_.take(state_.options.dtype, sizes);
   }
   // `made_from`: for a plant.
-  void emit(const std::string& point, const Array& value, std::initializer_list<Array> made_from = {}) {
+  void emit(const std::string& point, const Array& value,
+            std::initializer_list<Array> made_from = {}) {
     planted(point, value, made_from);
     hand_out(point, value);
   }

@@ -69,6 +69,13 @@ void each_cell(const Array& array, const F& f) {
   }
 }
 
+// The mask's line for a line of scores: heads share one, replicas repeat the samples'.
+std::int64_t mask_line(const Array& scores, const Array& mask, std::int64_t line) {
+  const std::int64_t heads = scores.size(1), queries = scores.size(2);
+  const std::int64_t row = line / (heads * queries), head = line / queries % heads;
+  return ((row % mask.size(0)) * mask.size(1) + head % mask.size(1)) * queries + line % queries;
+}
+
 }  // namespace
 
 Values read(const Array& array) {
@@ -188,16 +195,13 @@ void resoftmax(const Planting& at, const ScoreEdit& edit, double empty) {
   const Array &scores = at.in[0], &mask = at.in[1];
   Values x = read(scores);
   const Values seen = read(mask);
-  const std::int64_t heads = scores.size(1), queries = scores.size(2), cols = scores.size(3);
-  const std::int64_t lines = scores.count() / cols;
+  const std::int64_t cols = scores.size(3), lines = scores.count() / cols;
   for (std::int64_t line = 0; line < lines; ++line) {
-    const std::int64_t r = line / (heads * queries), h = line / queries % heads;
-    const std::int64_t m =
-        ((r % mask.size(0)) * mask.size(1) + h % mask.size(1)) * queries + line % queries;
+    const auto shown = seen.begin() + mask_line(scores, mask, line) * cols;
     double* row = x.data() + line * cols;
     double largest = -HUGE_VAL, sum = 0;
     for (std::int64_t c = 0; c < cols; ++c) {
-      row[c] = edit(row[c], seen[static_cast<std::size_t>(m * cols + c)] != 0, c);
+      row[c] = edit(row[c], shown[c] != 0, c);
       // A NaN stays: every comparison with it is false.
       largest = std::isnan(row[c]) || row[c] > largest ? row[c] : largest;
     }
@@ -205,6 +209,19 @@ void resoftmax(const Planting& at, const ScoreEdit& edit, double empty) {
     for (std::int64_t c = 0; c < cols; ++c) row[c] = largest == -HUGE_VAL ? empty : row[c] / sum;
   }
   write(at.value, x);
+}
+
+void fill_empty_rows(const Planting& at, double value) {
+  const Array &scores = at.in[0], &mask = at.in[1];
+  Values probs = read(at.value);
+  const Values seen = read(mask);
+  const std::int64_t cols = scores.size(3);
+  for (std::int64_t line = 0; line < scores.count() / cols; ++line) {
+    const auto shown = seen.begin() + mask_line(scores, mask, line) * cols;
+    if (std::find(shown, shown + cols, 1.0) != shown + cols) continue;
+    std::fill_n(probs.begin() + line * cols, cols, value);
+  }
+  write(at.value, probs);
 }
 
 bool is_mask(const Planting& at) {
@@ -218,8 +235,13 @@ void remask(const Planting& at, const std::function<bool(const MaskCell&)>& visi
   const std::int64_t prefix = cols - in.keys;
   Values cells = read(mask);
   for (std::int64_t i = 0; i < mask.count(); ++i) {
-    MaskCell cell{.row = i / (queries * cols), .sample = 0, .query = i / cols % queries,
-                  .column = i % cols, .key = i % cols - prefix, .place = 0, .real = true,
+    MaskCell cell{.row = i / (queries * cols),
+                  .sample = 0,
+                  .query = i / cols % queries,
+                  .column = i % cols,
+                  .key = i % cols - prefix,
+                  .place = 0,
+                  .real = true,
                   .visible = cells[static_cast<std::size_t>(i)] != 0};
     cell.sample = cell.row % in.batch;
     cell.place = in.past + cell.query;

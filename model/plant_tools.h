@@ -34,6 +34,8 @@ void recontext(const Planting& at, const HeadMap& of);
 // probs = softmax of edit(score, visible, column); where it gives -inf for all columns, `empty`.
 using ScoreEdit = std::function<double(double score, bool visible, std::int64_t column)>;
 void resoftmax(const Planting& at, const ScoreEdit& edit, double empty = 0);
+// Rows of probs that see no key get this in every column; the others are left alone.
+void fill_empty_rows(const Planting& at, double value);
 
 // Edits cells of a mask point [row, 1, query, column]. `key` is column - prefix; `place` the
 // query's own place among the keys.
@@ -47,13 +49,15 @@ void remask(const Planting& at, const std::function<bool(const MaskCell&)>& visi
 double through(double value, DType type);  // rounded to a shorter type
 
 // A tensor's name in a layer ends with this.
-inline bool ends(const std::string& name, std::string_view suffix) { return name.ends_with(suffix); }
+inline bool ends(const std::string& name, std::string_view suffix) {
+  return name.ends_with(suffix);
+}
 
 }  // namespace ps
 
 // The head of a plants/ file: PS_PLANT_KIND(swap_kv, "swap-kv", "weights", kListed, make).
-#define PS_PLANT_KIND(name, id, fault_class, sort, make) \
-  namespace ps::planted {                                \
-  extern const PlantKind name;                           \
+#define PS_PLANT_KIND(name, id, fault_class, sort, make)             \
+  namespace ps::planted {                                            \
+  extern const PlantKind name;                                       \
   const PlantKind name = {{id, fault_class, PlantSort::sort}, make}; \
   }

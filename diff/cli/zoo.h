@@ -42,12 +42,15 @@ struct ZooRow {
   std::string words;
   ZooVerdict verdict = ZooVerdict::kNotApplicable;
   bool detected = false, located = false;
-  bool named = false;     // the first error has the plant's id
-  bool listed = false;    // it stands among those that this run cannot tell from the one named
-  bool misnamed = false;  // another name, and the plant's own is not listed beside it
-  std::string found;      // id of the first error; empty: none
+  bool named = false;        // the first error has the plant's id
+  bool listed = false;       // it stands among those that this run cannot tell from the one named
+  bool misnamed = false;     // another name, and the plant's own is not listed beside it
+  std::string found;         // id of the first error; empty: none
   std::string point, truth;  // "step 1 lm_head": the report's first divergence, the first change
-  double strength = 0;       // of the first change, in round-offs
+                             // of 4 round-offs or more in cells that count
+  std::string born;          // any change before that: rounding, padding
+  double strength = 0;       // of the first change in cells that count, in round-offs
+  std::string message;       // of the first error, and the nearest hypotheses if it has no name
   double seconds = 0;
 };
 

@@ -43,9 +43,9 @@ std::string line(const std::string& name, const ZooScore& s) {
 }
 
 Json json_of(const ZooScore& s) {
-  return {{"planted", s.planted}, {"shown", s.shown},   {"weak", s.weak},
-          {"detected", s.detected}, {"located", s.located}, {"named", s.named},
-          {"listed", s.listed},   {"misnamed", s.misnamed}};
+  return {{"planted", s.planted},   {"shown", s.shown},      {"weak", s.weak},
+          {"detected", s.detected}, {"located", s.located},  {"named", s.named},
+          {"listed", s.listed},     {"misnamed", s.misnamed}};
 }
 
 // One score for each key of rows of one sort.
@@ -143,10 +143,10 @@ std::string zoo_text(const std::vector<ZooRow>& rows, bool every_fault) {
     const bool benign = row.plant.sort == PlantSort::kBenign;
     const bool listed = row.plant.sort == PlantSort::kListed;
     if (row.verdict == ZooVerdict::kNotApplicable) continue;
-    const bool wrong = benign ? row.detected
-                              : row.verdict == ZooVerdict::kShown &&
-                                    (!row.located || row.misnamed ||
-                                     (listed && !row.named && !row.listed));
+    const bool wrong =
+        benign ? row.detected
+               : row.verdict == ZooVerdict::kShown &&
+                     (!row.located || row.misnamed || (listed && !row.named && !row.listed));
     if (!wrong) continue;
     bad += "  " + std::string(row.plant.id) + (row.words.empty() ? "" : " (" + row.words + ")") +
            ", configuration " + std::to_string(row.config) + " in " +
@@ -194,6 +194,7 @@ std::string zoo_json(const std::vector<ZooRow>& rows, std::uint64_t seed, std::i
                             {"listed", row.listed},
                             {"misnamed", row.misnamed},
                             {"found", row.found},
+                            {"message", row.message},
                             {"point", row.point},
                             {"truth", row.truth},
                             {"strength", row.strength},

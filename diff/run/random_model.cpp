@@ -68,7 +68,8 @@ Json any_config(Draw& draw, const ModelDraw& how) {
   }
   if (type.find("parscale") != std::string::npos) {
     c["parscale_n"] = cross ? draw.from(2, 4) : draw.from(least, 5);
-    c["parscale_n_tokens"] = c["parscale_n"] == 1 && type == "qwen2_parscale" ? 0 : draw.from(how.revealing ? 2 : 0, 5);
+    c["parscale_n_tokens"] =
+        c["parscale_n"] == 1 && type == "qwen2_parscale" ? 0 : draw.from(how.revealing ? 2 : 0, 5);
     c["parscale_attn_smooth"] = draw.one_of({how.revealing ? 0.05 : 0.0, 0.01, 0.3});
   }
   if (cross) {

@@ -1,5 +1,5 @@
-// Random models: a configuration of any family drawn from a seed, and a directory with random weights
-// for a configuration: norms near 1, everything else small, in the config's own type.
+// Random models: a configuration of any family drawn from a seed, and a directory with random
+// weights for a configuration: norms near 1, everything else small, in the config's own type.
 #pragma once
 
 #include <cstdint>

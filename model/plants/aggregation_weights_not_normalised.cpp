@@ -20,4 +20,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(aggregation_weights_not_normalised, "aggregation-weights-not-normalised", "aggregation", kListed, make)
+PS_PLANT_KIND(aggregation_weights_not_normalised, "aggregation-weights-not-normalised",
+              "aggregation", kListed, make)

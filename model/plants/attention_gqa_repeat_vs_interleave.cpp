@@ -17,4 +17,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(attention_gqa_repeat_vs_interleave, "attention-gqa-repeat-vs-interleave", "attention", kListed, make)
+PS_PLANT_KIND(attention_gqa_repeat_vs_interleave, "attention-gqa-repeat-vs-interleave", "attention",
+              kListed, make)

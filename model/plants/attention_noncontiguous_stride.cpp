@@ -26,4 +26,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(attention_noncontiguous_stride, "attention-noncontiguous-stride", "attention", kListed, make)
+PS_PLANT_KIND(attention_noncontiguous_stride, "attention-noncontiguous-stride", "attention",
+              kListed, make)

@@ -9,8 +9,9 @@ std::optional<Plant> make(PlantSite& site) {
   Plant plant;
   const ModelConfig& c = site.config();
   const double dim = static_cast<double>(c.head_dim);
-  const double wrong = std::array{1.0, 1 / dim, 1 / std::sqrt(static_cast<double>(c.hidden_size))}
-      [static_cast<std::size_t>(site.pick(3))];
+  const double wrong = std::array{
+      1.0, 1 / dim,
+      1 / std::sqrt(static_cast<double>(c.hidden_size))}[static_cast<std::size_t>(site.pick(3))];
   const double factor = wrong * std::sqrt(dim);
   if (factor == 1) return std::nullopt;
   plant.after = [=](const Planting& at) {

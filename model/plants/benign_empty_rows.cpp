@@ -8,11 +8,7 @@ std::optional<Plant> make(PlantSite& site) {
   if (site.config().prefix_tokens > 0 && !site.cross_kv()) return std::nullopt;
   plant.words = "rows without a key give the mean of all columns";
   plant.after = [](const Planting& at) {
-    if (!at.is(".self_attn:probs")) return;
-    const double mean = 1 / static_cast<double>(at.value.size(3));
-    resoftmax(
-        at,
-        [](double score, bool visible, std::int64_t) { return visible ? score : -HUGE_VAL; }, mean);
+    if (at.is(".self_attn:probs")) fill_empty_rows(at, 1 / static_cast<double>(at.value.size(3)));
   };
   return plant;
 }

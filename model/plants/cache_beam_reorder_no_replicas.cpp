@@ -16,4 +16,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(cache_beam_reorder_no_replicas, "cache-beam-reorder-no-replicas", "cache", kListed, make)
+PS_PLANT_KIND(cache_beam_reorder_no_replicas, "cache-beam-reorder-no-replicas", "cache", kListed,
+              make)

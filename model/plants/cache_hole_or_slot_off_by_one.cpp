@@ -22,4 +22,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(cache_hole_or_slot_off_by_one, "cache-hole-or-slot-off-by-one", "cache", kListed, make)
+PS_PLANT_KIND(cache_hole_or_slot_off_by_one, "cache-hole-or-slot-off-by-one", "cache", kListed,
+              make)

@@ -16,4 +16,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(cache_prefix_zero_placeholder, "cache-prefix-zero-placeholder", "cache", kListed, make)
+PS_PLANT_KIND(cache_prefix_zero_placeholder, "cache-prefix-zero-placeholder", "cache", kListed,
+              make)

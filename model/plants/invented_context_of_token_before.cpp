@@ -18,4 +18,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(invented_context_of_token_before, "invented-context-of-token-before", "attention", kInvented, make)
+PS_PLANT_KIND(invented_context_of_token_before, "invented-context-of-token-before", "attention",
+              kInvented, make)

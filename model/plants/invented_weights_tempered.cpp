@@ -24,4 +24,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(invented_weights_tempered, "invented-weights-tempered", "aggregation", kInvented, make)
+PS_PLANT_KIND(invented_weights_tempered, "invented-weights-tempered", "aggregation", kInvented,
+              make)

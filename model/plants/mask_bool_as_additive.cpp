@@ -8,7 +8,8 @@ std::optional<Plant> make(PlantSite& site) {
   (void)site;
   plant.after = [](const Planting& at) {
     if (!at.is(".self_attn:probs")) return;
-    resoftmax(at, [](double score, bool visible, std::int64_t) { return score + (visible ? 1 : 0); });
+    resoftmax(at,
+              [](double score, bool visible, std::int64_t) { return score + (visible ? 1 : 0); });
   };
   return plant;
 }

@@ -8,7 +8,9 @@ std::optional<Plant> make(PlantSite& site) {
   if (site.cross_kv()) return std::nullopt;
   plant.after = [](const Planting& at) {
     if (!is_mask(at)) return;
-    remask(at, [&](const MaskCell& cell) { return cell.visible || (cell.key == cell.place + 1 && cell.real); });
+    remask(at, [&](const MaskCell& cell) {
+      return cell.visible || (cell.key == cell.place + 1 && cell.real);
+    });
   };
   return plant;
 }

@@ -17,4 +17,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(mask_causal_skipped_with_cache, "mask-causal-skipped-with-cache", "mask", kListed, make)
+PS_PLANT_KIND(mask_causal_skipped_with_cache, "mask-causal-skipped-with-cache", "mask", kListed,
+              make)

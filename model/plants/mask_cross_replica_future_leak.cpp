@@ -5,10 +5,10 @@ namespace {
 
 std::optional<Plant> make(PlantSite& site) {
   Plant plant;
-  if (site.cross_kv() || !site.config().aggregates()) return std::nullopt;
+  if (!site.cross_kv()) return std::nullopt;
   plant.after = [](const Planting& at) {
-    if (!is_mask(at)) return;
-    remask(at, [&](const MaskCell& cell) { return cell.key < 0 || cell.real; });
+    if (at.point == "model:mask_cross_kv")
+      write(at.value, Values(static_cast<std::size_t>(at.value.count()), 1.0));
   };
   return plant;
 }
@@ -16,4 +16,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(mask_cross_replica_future_leak, "mask-cross-replica-future-leak", "mask", kListed, make)
+PS_PLANT_KIND(mask_cross_replica_future_leak, "mask-cross-replica-future-leak", "mask", kListed,
+              make)

@@ -7,10 +7,7 @@ std::optional<Plant> make(PlantSite& site) {
   Plant plant;
   if (site.config().prefix_tokens > 0 && !site.cross_kv()) return std::nullopt;
   plant.after = [](const Planting& at) {
-    if (!at.is(".self_attn:probs")) return;
-    resoftmax(
-        at,
-        [](double score, bool visible, std::int64_t) { return visible ? score : -HUGE_VAL; }, NAN);
+    if (at.is(".self_attn:probs")) fill_empty_rows(at, NAN);
   };
   return plant;
 }

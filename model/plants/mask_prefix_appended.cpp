@@ -8,7 +8,11 @@ std::optional<Plant> make(PlantSite& site) {
   if (site.cross_kv() || site.config().prefix_tokens == 0) return std::nullopt;
   plant.after = [](const Planting& at) {
     if (!is_mask(at)) return;
-    remask(at, [&](const MaskCell& cell) { return cell.column >= at.inputs.keys || (cell.column <= cell.place && at.inputs.key_valid[static_cast<std::size_t>(cell.sample * at.inputs.keys + cell.column)] != 0); });
+    remask(at, [&](const MaskCell& cell) {
+      return cell.column >= at.inputs.keys ||
+             (cell.column <= cell.place && at.inputs.key_valid[static_cast<std::size_t>(
+                                               cell.sample * at.inputs.keys + cell.column)] != 0);
+    });
   };
   return plant;
 }

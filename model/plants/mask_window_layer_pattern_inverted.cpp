@@ -13,4 +13,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(mask_window_layer_pattern_inverted, "mask-window-layer-pattern-inverted", "mask", kListed, make)
+PS_PLANT_KIND(mask_window_layer_pattern_inverted, "mask-window-layer-pattern-inverted", "mask",
+              kListed, make)

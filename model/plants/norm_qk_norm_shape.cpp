@@ -15,8 +15,7 @@ std::optional<Plant> make(PlantSite& site) {
     for (std::size_t row = 0; row < x.size(); row += width) {
       double sum = 0;
       for (std::size_t i = 0; i < width; ++i) sum += x[row + i] * x[row + i];
-      const double scale =
-          1 / std::sqrt(sum / static_cast<double>(width) + at.config.rms_norm_eps);
+      const double scale = 1 / std::sqrt(sum / static_cast<double>(width) + at.config.rms_norm_eps);
       for (std::size_t i = 0; i < width; ++i) out[row + i] = x[row + i] * scale * weight[i % dim];
     }
     write(at.value, out);

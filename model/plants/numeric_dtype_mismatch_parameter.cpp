@@ -18,4 +18,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(numeric_dtype_mismatch_parameter, "numeric-dtype-mismatch-parameter", "numeric", kListed, make)
+PS_PLANT_KIND(numeric_dtype_mismatch_parameter, "numeric-dtype-mismatch-parameter", "numeric",
+              kListed, make)

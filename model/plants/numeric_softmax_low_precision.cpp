@@ -21,4 +21,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(numeric_softmax_low_precision, "numeric-softmax-low-precision", "numeric", kListed, make)
+PS_PLANT_KIND(numeric_softmax_low_precision, "numeric-softmax-low-precision", "numeric", kListed,
+              make)

@@ -9,7 +9,8 @@ std::optional<Plant> make(PlantSite& site) {
   plant.after = [](const Planting& at) {
     if (!is_mask(at)) return;
     std::vector<std::int64_t> from;  // row p*B + i uses the mask of sample (p*B + i) / P
-    for (std::int64_t row = 0; row < at.value.size(0); ++row) from.push_back(row / at.config.replicas);
+    for (std::int64_t row = 0; row < at.value.size(0); ++row)
+      from.push_back(row / at.config.replicas);
     write(at.value, rows_at(at.value, from));
   };
   return plant;

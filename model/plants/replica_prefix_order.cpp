@@ -8,7 +8,8 @@ std::optional<Plant> make(PlantSite& site) {
   const std::int64_t prefix = site.config().prefix_tokens;
   if (prefix == 0 || !site.config().aggregates() || site.cross_kv()) return std::nullopt;
   plant.after = [=](const Planting& at) {
-    if (at.inputs.past > 0 || (!at.is(".self_attn:k_cache") && !at.is(".self_attn:v_cache"))) return;
+    if (at.inputs.past > 0 || (!at.is(".self_attn:k_cache") && !at.is(".self_attn:v_cache")))
+      return;
     const Array here = at.value.narrowed(2, 0, prefix);
     std::vector<std::int64_t> from;  // tiled: row r holds the prefix of replica r mod P
     for (std::int64_t row = 0; row < here.size(0); ++row)

@@ -18,9 +18,8 @@ std::optional<Plant> make(PlantSite& site) {
     for (std::int64_t line = 0; line < old.count() / dim; ++line) {
       double* x = u.data() + line * dim;
       for (std::int64_t j = 0; j < half; ++j) {
-        const double angle =
-            static_cast<double>(line % at.inputs.past) *
-            std::pow(base, -2 * static_cast<double>(j) / static_cast<double>(dim));
+        const double angle = static_cast<double>(line % at.inputs.past) *
+                             std::pow(base, -2 * static_cast<double>(j) / static_cast<double>(dim));
         const double a = x[j], b = x[j + half];
         x[j] = a * std::cos(angle) - b * std::sin(angle);
         x[j + half] = b * std::cos(angle) + a * std::sin(angle);

@@ -18,4 +18,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(rope_output_layout_not_restored, "rope-output-layout-not-restored", "rope", kListed, make)
+PS_PLANT_KIND(rope_output_layout_not_restored, "rope-output-layout-not-restored", "rope", kListed,
+              make)

@@ -16,4 +16,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(rope_position_offset_by_prefix, "rope-position-offset-by-prefix", "rope", kListed, make)
+PS_PLANT_KIND(rope_position_offset_by_prefix, "rope-position-offset-by-prefix", "rope", kListed,
+              make)

@@ -17,9 +17,8 @@ std::optional<Plant> make(PlantSite& site) {
       double largest = 0;
       for (std::size_t c = 0; c < columns; ++c)
         largest = std::max(largest, std::fabs(cells[row + c]));
-      // A power of two as the row's scale: the numbers as stored, without it.
-      const double scale = std::exp2(std::ceil(std::log2(largest))) / 16;
-      for (std::size_t c = 0; c < columns; ++c) cells[row + c] /= scale;
+      // The row as it would be stored in 8 bits, without its scale (and not rounded).
+      for (std::size_t c = 0; c < columns; ++c) cells[row + c] *= 127 / largest;
     }
     write(value, cells);
   };

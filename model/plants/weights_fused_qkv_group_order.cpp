@@ -45,4 +45,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(weights_fused_qkv_group_order, "weights-fused-qkv-group-order", "weights", kListed, make)
+PS_PLANT_KIND(weights_fused_qkv_group_order, "weights-fused-qkv-group-order", "weights", kListed,
+              make)

@@ -19,4 +19,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(weights_k_bias_uninitialised, "weights-k-bias-uninitialised", "weights", kListed, make)
+PS_PLANT_KIND(weights_k_bias_uninitialised, "weights-k-bias-uninitialised", "weights", kListed,
+              make)

@@ -19,4 +19,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(weights_lm_head_missing_or_untied, "weights-lm-head-missing-or-untied", "weights", kListed, make)
+PS_PLANT_KIND(weights_lm_head_missing_or_untied, "weights-lm-head-missing-or-untied", "weights",
+              kListed, make)

@@ -16,4 +16,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(weights_lm_head_wrongly_tied, "weights-lm-head-wrongly-tied", "weights", kListed, make)
+PS_PLANT_KIND(weights_lm_head_wrongly_tied, "weights-lm-head-wrongly-tied", "weights", kListed,
+              make)

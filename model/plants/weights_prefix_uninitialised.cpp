@@ -19,4 +19,5 @@ std::optional<Plant> make(PlantSite& site) {
 }  // namespace
 }  // namespace ps
 
-PS_PLANT_KIND(weights_prefix_uninitialised, "weights-prefix-uninitialised", "weights", kListed, make)
+PS_PLANT_KIND(weights_prefix_uninitialised, "weights-prefix-uninitialised", "weights", kListed,
+              make)

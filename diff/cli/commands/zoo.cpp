@@ -1,10 +1,11 @@
 // parscope zoo: how good the main job is at faults that are known, because we planted them.
+#include "diff/cli/zoo.h"
+
 #include <cstdio>
 #include <filesystem>
 #include <unistd.h>
 
 #include "diff/cli/command.h"
-#include "diff/cli/zoo.h"
 
 namespace ps::cli {
 
@@ -37,15 +38,16 @@ Result<std::vector<PlantInfo>> chosen(const Arguments& arguments) {
   if (wanted.empty()) return plants();
   std::vector<PlantInfo> out;
   for (const std::string& id : wanted) {
-    bool found = false;
-    for (const PlantInfo& plant : plants()) {
-      if (!plant.id.starts_with(id)) continue;
-      out.push_back(plant);
-      found = true;
-    }
-    if (found) continue;
+    std::vector<PlantInfo> begun, same;
     std::vector<std::string> known;
-    for (const PlantInfo& plant : plants()) known.emplace_back(plant.id);
+    for (const PlantInfo& plant : plants()) {
+      known.emplace_back(plant.id);
+      if (plant.id.starts_with(id)) begun.push_back(plant);
+      if (plant.id == id) same.push_back(plant);
+    }
+    const std::vector<PlantInfo>& these = same.empty() ? begun : same;
+    out.insert(out.end(), these.begin(), these.end());
+    if (!these.empty()) continue;
     const std::string near = closest(id, known);
     return bad_input("--only", "no such plant",
                      near.empty() ? "an id of `parscope zoo --list`" : "perhaps " + near,
@@ -98,9 +100,11 @@ Result<int> run(const Arguments& arguments) {
   for (std::int64_t i = 0; i < configs; ++i) {
     const auto index = static_cast<std::uint64_t>(first + i);
     const fs::path dir = folder.path / std::to_string(index);
-    PS_TRY(ZooSubject subject,
-           zoo_subject(static_cast<std::uint64_t>(seed), index,
-                       dtype ? *dtype : index % 2 == 0 ? DType::kF32 : DType::kBF16, dir));
+    PS_TRY(ZooSubject subject, zoo_subject(static_cast<std::uint64_t>(seed), index,
+                                           dtype            ? *dtype
+                                           : index % 2 == 0 ? DType::kF32
+                                                            : DType::kBF16,
+                                           dir));
     PS_TRY(const ZooCage cage, ZooCage::open(std::move(subject)));
     rows.push_back(cage.clean());
     rows.back().config = index;
