@@ -31,8 +31,7 @@ Json zoo(std::vector<std::string> words) {
 
 std::string sentence(const Json& row) { return row.dump(); }
 
-// What the diagnosis does not name yet (docs/zoo.md says why). Take an id out when it does; one
-// that is located and named everywhere may not stand here.
+// What the diagnosis does not name yet (docs/zoo.md). Take an id out when it does.
 const std::set<std::string>& open_ids() {
   static const std::set<std::string> ids = {"layer-skip-last",
                                             "cache-prefix-never-prepended",

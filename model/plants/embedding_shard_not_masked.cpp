@@ -12,7 +12,7 @@ std::optional<Plant> make(PlantSite& site) {
     const Values right = read(value);
     Values sum = right;
     const auto vocabulary = static_cast<std::size_t>(value.shape()[0]);
-    const auto width = static_cast<std::size_t>(value.shape()[1]), half = vocabulary / 2;
+    const auto width = static_cast<std::size_t>(value.shape()[1]), half = (vocabulary + 1) / 2;
     for (std::size_t i = 0; i < sum.size(); ++i)
       sum[i] += right[(i / width < half ? half * width : 0) + i % width];
     write(value, sum);
