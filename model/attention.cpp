@@ -42,16 +42,16 @@ Array Forward::self_attention(std::int64_t index, const Array& x) {
     emit(name + ":k_cache", keys);
     emit(name + ":v_cache", values);
   }
+  const AttentionPoints points{name + ":scores", name + ":probs", name + ":context"};
   Array context;  // [row, token, head * dim]
   if (cross_kv) {
-    context = cross_kv_context({name + ":scores", name + ":probs"}, q, keys, values);
+    context = cross_kv_context(points, q, keys, values);
   } else {
     const bool slides = config_.sliding_window > 0 && config_.sliding_layer[i];
     context = take({rows_, tokens_, config_.heads * dim});
-    attend({name + ":scores", name + ":probs"}, slides ? sliding_ : full_, q, keys, values,
-           by_head(context, dim));
+    attend(points, slides ? sliding_ : full_, q, keys, values, by_head(context, dim));
   }
-  emit(name + ":context", context);
+  hand_out(points.context, context);
   return row_linear(name + ".o_proj", context, weights.o);
 }
 
@@ -84,16 +84,20 @@ void Forward::attend(const AttentionPoints& points, MaskKind& mask, const Array&
                 context_here = context.narrowed(2, first, count);
     backend_.gemm(folded(plan_scores(queries_here, keys, scale, scores)), keys, queries_here, {},
                   scores);
+    planted(points.scores, scores, {queries_here, keys});
     if (tap_scores)
       backend_.run(Op::copy_rows, {scores, all_scores.narrowed(2, first, count)}, {1});
-    backend_.run(Op::softmax, {scores, mask_block(mask, first, count), probs},
+    const Array seen = mask_block(mask, first, count);
+    backend_.run(Op::softmax, {scores, seen, probs},
                  {static_cast<double>(state_.options.empty_rows)});
+    planted(points.probs, probs, {scores, seen});
     if (tap_probs) backend_.run(Op::copy_rows, {probs, all_probs.narrowed(2, first, count)}, {1});
     backend_.gemm(folded(plan_context(probs, values, context_here)), values, probs, {},
                   context_here);
+    planted(points.context, context_here, {probs, values});
   }
-  if (tap_scores) emit(points.scores, all_scores);
-  if (tap_probs) emit(points.probs, all_probs);
+  if (tap_scores) hand_out(points.scores, all_scores);
+  if (tap_probs) hand_out(points.probs, all_probs);
 }
 
 // Queries and keys of all replicas of a sample side by side: flattened index p*S + t, p*K + j

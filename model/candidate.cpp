@@ -6,7 +6,8 @@
 namespace ps {
 
 Result<std::unique_ptr<Backend>> open_backend(const CandidateOptions& options) {
-  const bool wants_host = options.device == Device::kHost || options.host_launch != nullptr;
+  const bool wants_host = options.device == Device::kHost || options.host_launch != nullptr ||
+                          options.plant.has_value();
   if (!wants_host && (options.device == Device::kCuda || cuda_devices() > 0))
     return open_cuda_backend();
   return open_host_backend(options.threads,
@@ -36,11 +37,13 @@ bool any(const std::vector<bool>& layers) {
 
 Result<std::unique_ptr<Engine>> open_candidate(const Model& model,
                                                const CandidateOptions& options) {
-  const ModelConfig& config = model.config;
   if (options.dtype != DType::kF32 && options.dtype != DType::kBF16 &&
       options.dtype != DType::kF16) {
     return bad_input("dtype", "the candidate runs in float32, bfloat16 or float16", {},
                      std::string(torch_name(options.dtype)));
+  }
+  if (options.plant && options.device == Device::kCuda) {
+    return bad_input("plant", "faults are planted on the host only", "the host", "cuda");
   }
   PS_TRY(std::unique_ptr<Backend> backend, open_backend(options));
   ModelState state;
@@ -48,17 +51,26 @@ Result<std::unique_ptr<Engine>> open_candidate(const Model& model,
   state.options = options;
   state.collectives = options.collectives;
   state.backend = std::move(backend);
-  const auto layers = static_cast<std::size_t>(config.layers);
+  const auto layers = static_cast<std::size_t>(model.config.layers);
   for (std::vector<bool>* flags :
        {&state.model.config.sliding_layer, &state.model.config.cross_layer,
         &state.model.config.cross_kv_layer}) {
     flags->resize(layers);  // a family without such layers may leave the list empty
   }
-  PS_TRY(Weights weights, load_weights(state.model, options.dtype, *state.backend));
+  if (options.plant) {
+    PS_TRY(state.plant, make_plant(model, options.dtype, *options.plant));
+    if (state.plant->config) state.plant->config(state.model.config);
+  }
+  const ModelConfig& config = state.model.config;
+  PS_TRY(Weights weights, load_weights(state.model, options.dtype, *state.backend,
+                                       state.plant ? &*state.plant : nullptr));
   state.weights = std::move(weights);
 
-  const RopeFrequencies frequencies =
+  RopeFrequencies frequencies =
       rope_frequencies(config.rope, config.head_dim, config.max_position_embeddings);
+  if (state.plant && state.plant->frequencies) {
+    state.plant->frequencies(frequencies.inverse, frequencies.attention_factor);
+  }
   state.inv_freq = uploaded(state, frequencies.inverse);
   state.rope_factor = frequencies.attention_factor;
   if (config.replica_rope && any(state.model.config.cross_layer)) {

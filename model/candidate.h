@@ -6,6 +6,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/checkpoint.h"
 #include "core/engine.h"
@@ -22,12 +24,19 @@ enum class Device : std::uint8_t {
   kCuda,  // an Error where there is none
 };
 
+// A fault done on purpose (plant.h): which one, and what draws its variant.
+struct PlantChoice {
+  std::string id;
+  std::uint64_t seed = 0;
+};
+
 struct CandidateOptions : EngineOptions {
   Device device = Device::kAuto;
   const Launch* host_launch = nullptr;  // tests: the host runner (permuted, checked)
   // Of a tensor-parallel rank, whose model is its share of heads and inner features (core/ranks.h);
   // embedding and head are whole on every rank. Outlives the engine.
   Collectives* collectives = nullptr;
+  std::optional<PlantChoice> plant;     // on the host only; Error where the model cannot have it
 };
 
 // Runs in f32, bf16 or f16. Weights are read from the mapped checkpoint (host) or uploaded once
@@ -47,5 +56,18 @@ Result<std::unique_ptr<SparseEngine>> open_sparse_candidate(const SparseConfig& 
 
 // Null for an engine that is no candidate.
 std::optional<CandidateStats> candidate_stats(const Engine& engine);
+
+enum class PlantSort : std::uint8_t {
+  kListed,    // a fault of faults.json, under its id
+  kBenign,    // a difference that changes nothing: no finding may come of it
+  kInvented,  // a fault that no list has: located, and never given a name
+};
+struct PlantInfo {
+  std::string_view id, fault_class;
+  PlantSort sort = PlantSort::kListed;
+};
+std::vector<PlantInfo> plants();
+// The variant in words (maybe none); Error: an unknown id, or one that this model cannot have.
+Result<std::string> plant_fits(const Model& model, DType dtype, const PlantChoice& choice);
 
 }  // namespace ps

@@ -68,13 +68,13 @@ Array Forward::layer(std::int64_t index, const Array& input) {
       self_attention(index, norm(name + ".input_layernorm", x, weights.input_norm));
   const Array residual = other_hidden(x);
   add(x, attended, residual);
-  emit(name + ":attn_residual", residual);
+  emit(name + ":attn_residual", residual, {x, attended});
 
   const Array fed =
       mlp(index, norm(name + ".post_attention_layernorm", residual, weights.post_norm));
   const Array out = other_hidden(residual);
   add(residual, fed, out);
-  emit(name, out);
+  emit(name, out, {residual, fed});
   return out;
 }
 
@@ -129,7 +129,7 @@ Array Forward::norm(const std::string& point, const Array& x, const Array& weigh
                                   : take({x.size(0), x.size(1), x.size(2)});
   backend_.run(Op::rms_norm, {x.reshaped({rows, width}), weight, out.reshaped({rows, width})},
                {config_.rms_norm_eps});
-  emit(point, out);
+  emit(point, out, {x, weight});
   return out;
 }
 
@@ -143,7 +143,7 @@ Array Forward::linear(const std::string& point, const Array& x, const Linear& we
   const bool bias = static_cast<bool>(weights.bias);
   backend_.gemm(plan_linear(flat, weights.weight, bias, flat_out), weights.weight, flat,
                 weights.bias, flat_out);
-  emit(point, out);
+  emit(point, out, {x, weights.weight, weights.bias});
   return out;
 }
 
@@ -163,6 +163,13 @@ Array Forward::row_linear(const std::string& point, const Array& x, const Linear
   backend_.upload(host.bytes().data(), sum);
   emit(point, sum);
   return sum;
+}
+
+void Forward::planted(const std::string& point, const Array& value,
+                      std::initializer_list<Array> made_from) {
+  if (!state_.plant || !state_.plant->after) return;
+  points_.insert_or_assign(point, value);
+  state_.plant->after({config_, inputs_, point, value, made_from, points_});
 }
 
 void Forward::add(const Array& a, const Array& b, const Array& out) {

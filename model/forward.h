@@ -3,6 +3,7 @@
 // computation.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "model/arena.h"
@@ -29,7 +30,7 @@ class Forward {
     Array whole{};  // [mask_row, query, col]
   };
   struct AttentionPoints {
-    std::string scores, probs;
+    std::string scores, probs, context;
   };
 
   // forward.cpp
@@ -71,9 +72,17 @@ class Forward {
   Array take(std::initializer_list<std::int64_t> sizes) {
     return arena_.take(state_.options.dtype, sizes);
   }
-  void emit(const std::string& point, const Array& value) {
+  // `made_from`: for a plant.
+  void emit(const std::string& point, const Array& value,
+            std::initializer_list<Array> made_from = {}) {
+    planted(point, value, made_from);
+    hand_out(point, value);
+  }
+  void hand_out(const std::string& point, const Array& value) {
     ps::emit(backend_, arena_, tap_, point, value);
   }
+  void planted(const std::string& point, const Array& value,
+               std::initializer_list<Array> made_from);
 
   const ModelState& state_;
   const ModelConfig& config_;
@@ -89,6 +98,7 @@ class Forward {
   Array cosine_, sine_;                  // [1 or row, token, dim]
   Array replica_cosine_, replica_sine_;  // f32 [batch, replica, cross dim]
   MaskKind full_, sliding_, cross_kv_;
+  std::map<std::string, Array, std::less<>> points_;  // for a plant; empty without one
 };
 
 }  // namespace ps

@@ -24,7 +24,7 @@ void Forward::prepare_masks() {
     any_full = any_full || (!slides && !config_.cross_kv_layer[i]);
   }
   const auto prepare = [&](MaskKind& kind, const char* point, bool used) {
-    const bool tapped = point != nullptr && tap_.wants(point);
+    const bool tapped = point != nullptr && (tap_.wants(point) || state_.plant.has_value());
     const std::int64_t rows = tapped && kind.query_replicas == 1 ? rows_ : batch_;
     const bool given = !inputs_.visible.empty();  // from outside: there is nothing to compute
     const bool small = batch_ * queries(kind) * columns(kind) <= kSmallMask;

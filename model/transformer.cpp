@@ -30,7 +30,8 @@ Result<void> Transformer::forward(const StepInputs& inputs, Tap& tap) {
 }
 
 Result<void> Transformer::step(const StepInputs& inputs, Tap& tap, Logits which) {
-  PS_TRY(const PreparedInputs prepared, prepare_inputs(inputs, state_.config(), past_, batch_));
+  PS_TRY(PreparedInputs prepared, prepare_inputs(inputs, state_.config(), past_, batch_));
+  if (state_.plant && state_.plant->inputs) state_.plant->inputs(prepared);
   arena_.reset();
   if (cache_->empty()) {
     std::vector<KvCache::LayerShape> shapes;
@@ -78,6 +79,7 @@ Result<void> Transformer::reorder_cache(const std::vector<std::int64_t>& beam_id
       rows.push_back(p * batch_ + from);
     }
   }
+  if (state_.plant && state_.plant->reorder) state_.plant->reorder(rows, batch_);
   cache_->reorder(rows);
   arena_.reset();
   for (std::size_t i = 0; i < state_.weights.layers.size(); ++i) {

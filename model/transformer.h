@@ -8,6 +8,7 @@
 #include "model/arena.h"
 #include "model/candidate.h"
 #include "model/kv_cache.h"
+#include "model/plant.h"
 #include "model/step_inputs.h"
 #include "model/weights.h"
 
@@ -27,6 +28,7 @@ struct ModelState {
   double rope_factor = 1;  // on cosines and sines
   Array replica_inv_freq;  // f32 [cross_head_dim / 2], replica RoPE only
   std::vector<void*> owned;
+  std::optional<Plant> plant;  // the fault that is done on purpose, if any
 
   const ModelConfig& config() const { return model.config; }
 };

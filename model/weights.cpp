@@ -2,14 +2,16 @@
 
 #include <map>
 
+#include "model/plant.h"
+
 namespace ps {
 namespace {
 
 // Finds tensors by name, held to the shapes that the config asks for. The first failure stays.
 class Loader {
  public:
-  Loader(const Model& model, DType dtype, Backend& backend)
-      : model_(model), dtype_(dtype), backend_(backend) {
+  Loader(const Model& model, DType dtype, Backend& backend, const Plant* plant)
+      : model_(model), dtype_(dtype), backend_(backend), plant_(plant) {
     for (WeightSpec& spec : expected_weights(model.config))
       shapes_.emplace(spec.name, std::move(spec.shape));
   }
@@ -32,6 +34,7 @@ class Loader {
                          std::string(safetensors_name(tensor->dtype)));
       return {};
     }
+    if (plant_ != nullptr && plant_->weight) return edited(name, *tensor, as_stored);
     return backend_.weight(*tensor, dtype_, as_stored);
   }
   Linear linear(const std::string& name) {
@@ -49,18 +52,31 @@ class Loader {
   }
   const std::optional<Error>& error() const { return error_ ? error_ : backend_.error(); }
 
+  std::vector<Tensor> planted;
+
  private:
+  Array edited(const std::string& name, const TensorView& tensor, bool as_stored) {
+    Tensor copy(DType::kF32, tensor.shape);
+    for (std::int64_t i = 0; i < tensor.count(); ++i)
+      copy.as<float>()[static_cast<std::size_t>(i)] = static_cast<float>(value_at(tensor, i));
+    plant_->weight(name, copy);
+    planted.push_back(std::move(copy));
+    return backend_.weight(planted.back().view(), dtype_, as_stored);
+  }
+
   const Model& model_;
   DType dtype_;
   Backend& backend_;
+  const Plant* plant_;
   std::map<std::string, Shape> shapes_;
   std::optional<Error> error_;
 };
 
 }  // namespace
 
-Result<Weights> load_weights(const Model& model, DType dtype, Backend& backend) {
-  Loader loader(model, dtype, backend);
+Result<Weights> load_weights(const Model& model, DType dtype, Backend& backend,
+                             const Plant* plant) {
+  Loader loader(model, dtype, backend, plant);
   Weights weights;
   weights.embedding = loader.find("model.embed_tokens.weight", true);
   for (std::int64_t i = 0; i < model.config.layers; ++i) {
@@ -81,6 +97,7 @@ Result<Weights> load_weights(const Model& model, DType dtype, Backend& backend) 
   weights.head = loader.linear("lm_head");
   if (model.config.tie_word_embeddings) weights.head.weight = weights.embedding;
   if (loader.error()) return *loader.error();
+  weights.planted = std::move(loader.planted);
   return weights;
 }
 

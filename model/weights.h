@@ -9,6 +9,8 @@
 
 namespace ps {
 
+struct Plant;
+
 struct Linear {
   Array weight;  // [out, in], maybe in the checkpoint's own dtype
   Array bias;    // [out] or absent
@@ -34,9 +36,11 @@ struct Weights {
   Array norm;                       // [hidden]
   Linear aggregate_0, aggregate_2;  // P > 1
   Linear head;                      // the embedding where weights are tied
+  std::vector<Tensor> planted;      // copies that a plant edited; the arrays above point into them
 };
 
-// Error for a tensor that is missing or has another shape than the config asks for.
-Result<Weights> load_weights(const Model& model, DType dtype, Backend& backend);
+// Error for a tensor that is missing or has another shape than the config asks for. `plant` may be
+// null; else it edits what was stored.
+Result<Weights> load_weights(const Model& model, DType dtype, Backend& backend, const Plant* plant);
 
 }  // namespace ps

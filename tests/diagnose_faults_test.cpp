@@ -1,4 +1,4 @@
-// fixtures/faults: traces of a foreign implementation (tests/heldout, numpy) with one fault each.
+// fixtures/heldout: traces of a foreign implementation (tests/heldout, numpy) with one fault each.
 // The fault must be found at its op and called by its name; an invented one must stay unnamed, and
 // a harmless difference must be said and not failed.
 #include <filesystem>
@@ -25,7 +25,7 @@ std::string text_of(const Json& json, std::string_view name) {
 Report examined(const fs::path& dir, const Json& wanted) {
   const Trace trace = value_or_die(Trace::open(dir / "trace"));
   const Model model =
-      value_or_die(open_model(fixtures_dir() / "faults" / "models" / text_of(wanted, "model")));
+      value_or_die(open_model(fixtures_dir() / "heldout" / "models" / text_of(wanted, "model")));
   ReferenceOptions options;
   options.dtype = DType::kF64;
   options.weights_through = trace.run_dtype();
@@ -37,7 +37,7 @@ Report examined(const fs::path& dir, const Json& wanted) {
 class FaultCase : public testing::TestWithParam<std::string> {};
 
 TEST_P(FaultCase, IsFoundAndNamed) {
-  const fs::path dir = fixtures_dir() / "faults" / GetParam();
+  const fs::path dir = fixtures_dir() / "heldout" / GetParam();
   const Json wanted =
       value_or_die(parse_json(value_or_die(read_text(dir / "case.json")), "case.json"));
   const Report report = examined(dir, wanted);
@@ -69,7 +69,7 @@ TEST_P(FaultCase, IsFoundAndNamed) {
 
 std::vector<std::string> cases() {
   std::vector<std::string> out;
-  for (const auto& entry : fs::directory_iterator(fixtures_dir() / "faults")) {
+  for (const auto& entry : fs::directory_iterator(fixtures_dir() / "heldout")) {
     if (fs::exists(entry.path() / "case.json")) out.push_back(entry.path().filename().string());
   }
   std::sort(out.begin(), out.end());

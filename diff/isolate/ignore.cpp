@@ -65,7 +65,9 @@ std::optional<Tensor> IgnoreRules::mask_for(std::string_view point, const Shape&
   if (rows % inputs_.batch != 0) return std::nullopt;
   // Slots of a cache: the prefix first, where there is one.
   const std::int64_t skipped = slot_axis >= 0 ? tokens - (past_ + inputs_.length) : 0;
-  if (skipped < 0 || (query_axis >= 0 && tokens != inputs_.length)) return std::nullopt;
+  // Cross-KV layers hold the queries of all replicas side by side: p*S + t.
+  const bool queries_fit = tokens == inputs_.length || tokens == config_.replicas * inputs_.length;
+  if (skipped < 0 || (query_axis >= 0 && !queries_fit)) return std::nullopt;
 
   Shape small(shape.size(), 1);
   small[static_cast<std::size_t>(sample_axis)] = rows;
@@ -79,7 +81,9 @@ std::optional<Tensor> IgnoreRules::mask_for(std::string_view point, const Shape&
       if (slot_axis >= 0) {
         ignored = t >= skipped && padding_column(b, t - skipped);
       } else {
-        ignored = padding_query(b, t) || (is_attention_row(ref->spec->op) && empty_query(b, t));
+        const std::int64_t token = t % inputs_.length;
+        ignored =
+            padding_query(b, token) || (is_attention_row(ref->spec->op) && empty_query(b, token));
       }
       // Rows come before tokens in every point of the table, so this is row-major.
       mask.as<std::uint8_t>()[static_cast<std::size_t>(r * tokens + t)] = ignored ? 1 : 0;

@@ -1,16 +1,14 @@
-// A model directory with random weights for a config: norms near 1, everything else small, in the
-// config's own type.
+// diff/run/random_model.h for tests, where what fails may stop the program.
 #pragma once
 
-#include <cstdint>
-#include <filesystem>
-#include <string_view>
-
-#include "core/checkpoint.h"
+#include "diff/run/random_model.h"
+#include "tests/support/run.h"
 
 namespace ps {
 
-Model random_model(const std::filesystem::path& dir, std::string_view config_json,
-                   std::uint64_t seed);
+inline Model random_model(const std::filesystem::path& dir, std::string_view config_json,
+                          std::uint64_t seed) {
+  return value_or_die(write_random_model(dir, config_json, seed));
+}
 
 }  // namespace ps

@@ -1,0 +1,21 @@
+#include "model/plant_tools.h"
+
+namespace ps {
+namespace {
+
+std::optional<Plant> make(PlantSite& site) {
+  Plant plant;
+  if (site.cross_kv()) return std::nullopt;
+  plant.after = [](const Planting& at) {
+    if (!is_mask(at)) return;
+    remask(at, [&](const MaskCell& cell) {
+      return cell.visible || (cell.key == cell.place + 1 && cell.real);
+    });
+  };
+  return plant;
+}
+
+}  // namespace
+}  // namespace ps
+
+PS_PLANT_KIND(mask_causal_sees_next_token, "mask-causal-sees-next-token", "mask", kListed, make)
