@@ -36,7 +36,7 @@ struct CandidateOptions : EngineOptions {
   // Of a tensor-parallel rank, whose model is its share of heads and inner features (core/ranks.h);
   // embedding and head are whole on every rank. Outlives the engine.
   Collectives* collectives = nullptr;
-  std::optional<PlantChoice> plant;     // on the host only; Error where the model cannot have it
+  std::optional<PlantChoice> plant;  // on the host only; Error where the model cannot have it
 };
 
 // Runs in f32, bf16 or f16. Weights are read from the mapped checkpoint (host) or uploaded once

@@ -72,6 +72,7 @@ TEST(ZooScenarios, EachComesOutAsItsFileSays) {
   PS_NEEDS_REFERENCE();
   int count = 0;
   for (const auto& entry : fs::directory_iterator(fs::path(PS_SOURCE_DIR) / "fixtures/faults")) {
+    if (entry.path().extension() != ".json") continue;
     const Json scenario = Json::parse(value_or_die(read_text(entry.path())));
     ASSERT_EQ(scenario["schema"], "parscope.fault/1") << entry.path();
     const std::string id = scenario["id"];

@@ -74,7 +74,7 @@ std::string reason(const Report& report, const ModelConfig& config, const Outcom
            "or a "
            "row has one key";
   }
-  if (outcome.exact &&
+  if (outcome.exact && !outcome.replicas_differ &&
       only_at(report, {"aggregate_input", "aggregate_weights", "linear_of_silu"})) {
     return "the gate's weights differ, and the replicas that it weighs are equal";
   }
