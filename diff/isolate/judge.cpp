@@ -207,7 +207,8 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   }
   if (!replayed.ok()) {
     // After a value of a wrong shape, what is made of it cannot be judged.
-    if (replayed.error().kind != Error::Kind::kInput || wrong_.empty()) return replayed.error();
+    if (replayed.error().kind != Error::Kind::kInput || (wrong_.empty() && wrong_before_.empty()))
+      return replayed.error();
     PointRow row = base_row(op.point, *captured);
     row.status = PointStatus::kPropagated;
     rows_.push_back(row);

@@ -11,17 +11,18 @@ void propose(Scene& scene, Proposals& out) {
   const at::Tensor ids = from_int64(c.inputs->input_ids, {c.batch(), c.length()});
   const std::int64_t vocabulary = scene.config().vocab_size;
   for (const std::int64_t tp : {2, 3, 4, 8}) {
-    if (vocabulary % tp != 0) continue;
     for (const bool clamped : {false, true}) {
       propose_wrap(scene, out, scene.ops("embed"),
                    [=](const Op& good, const Tensors& in, const Tensors& w) {
-                     const std::int64_t n = vocabulary / tp;
+                     const std::int64_t n =
+                         (vocabulary + tp - 1) / tp;  // the last shard may be short
                      at::Tensor y = good.run(in, w);
                      for (std::int64_t r = 0; r < tp; ++r) {
                        const at::Tensor inside = ids.ge(r * n).logical_and(ids.lt((r + 1) * n));
                        // Outside, the local index is 0, or the nearest one in range.
                        const at::Tensor local =
-                           clamped ? ids.clamp(r * n, (r + 1) * n - 1) : at::full_like(ids, r * n);
+                           clamped ? ids.clamp(r * n, std::min(vocabulary, (r + 1) * n) - 1)
+                                   : at::full_like(ids, r * n);
                        const at::Tensor foreign = lookup_rows(w[0], local, y.scalar_type());
                        y = y + foreign * inside.logical_not().unsqueeze(-1).to(y.scalar_type());
                      }

@@ -12,6 +12,11 @@ void propose(Scene& scene, Proposals& out) {
         return rotate(x, cos, -sin);
       },
       Which::kEach);
+  // At the tables: a negated sine is that of the negated position.
+  if (!scene.ops("rope").empty()) return;
+  RopeChange change;
+  change.positions = [](const StepContext& c) { return -rope_positions(c); };
+  propose_tables(scene, out, change, "", {});
 }
 
 }  // namespace

@@ -16,9 +16,14 @@ void propose(Scene& scene, Proposals& out) {
   const at::Tensor found = ((scene.observed() - shift) * scene.counts()).flatten(0, 1);
   if (right.size(0) < 4 || !at::isfinite(found).all().item<bool>()) return;
   const at::Tensor factor = (right * found).sum(0) / right.square().sum(0).clamp_min(1e-300);
-  // Factors of scales: positive, and not all the same; some rows may be right.
-  if (!factor.gt(0).all().item<bool>() || (factor.max() / factor.min()).item<double>() < 1.01)
+  // Factors between scales of one matrix: positive, not all the same, and none of them a whole
+  // scale (that one was not applied at all: weights-dtype-scale-dropped). Some rows may be right.
+  const bool whole =
+      factor.abs().gt(8).all().item<bool>() || factor.abs().lt(0.125).all().item<bool>();
+  if (whole || !factor.gt(0).all().item<bool>() ||
+      (factor.max() / factor.min()).item<double>() < 1.01) {
     return;
+  }
   out.push_back({"",
                  {},
                  wrap({op.point},

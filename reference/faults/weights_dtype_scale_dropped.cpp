@@ -13,6 +13,25 @@ void propose(Scene& scene, Proposals& out) {
   const at::Tensor shift = biased ? scene.weight(op.weights[1]) : at::zeros({1}, at::kDouble);
   const at::Tensor right = (scene.expected() - shift) * scene.counts(),
                    found = (scene.observed() - shift) * scene.counts();
+  if (op.kind == "linear" && right.dim() == 3 && right.size(0) * right.size(1) >= 4) {
+    // One scale for each output row.
+    const at::Tensor r = right.flatten(0, 1), f = found.flatten(0, 1);
+    const at::Tensor scales = (r * f).sum(0) / r.square().sum(0).clamp_min(1e-300);
+    const bool large = scales.abs().gt(8).all().item<bool>();
+    const bool small = scales.abs().lt(0.125).logical_and(scales.ne(0)).all().item<bool>();
+    if (large || small) {
+      out.push_back({"one scale an output",
+                     {},
+                     wrap({scene.point()},
+                          [scales, biased](const Op& good, const Tensors& in, const Tensors& w) {
+                            const at::Tensor y = good.run(in, w);
+                            const at::Tensor by = scales.to(y.scalar_type());
+                            return biased ? (y - w[1]) * by + w[1] : y * by;
+                          }),
+                     static_cast<int>(scales.size(0)),
+                     true});
+    }
+  }
   if (op.kind == "cache_append") {
     // New tokens were stored without their scale; what was there before is right.
     const std::int64_t fresh = scene.context().length(), old = right.size(2) - fresh;
