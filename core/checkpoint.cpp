@@ -169,6 +169,13 @@ Result<std::shared_ptr<Checkpoint>> Checkpoint::open(const fs::path& dir) {
   return checkpoint;
 }
 
+std::shared_ptr<Checkpoint> Checkpoint::of(Tensors tensors, std::shared_ptr<const void> kept) {
+  auto checkpoint = std::make_shared<Checkpoint>();
+  checkpoint->tensors_ = std::move(tensors);
+  checkpoint->kept_ = std::move(kept);
+  return checkpoint;
+}
+
 const TensorView* Checkpoint::find(std::string_view name) const {
   const TensorView* view = peek(name);
   if (view != nullptr) {

@@ -44,6 +44,10 @@ class Checkpoint {
   // only *.safetensors file there.
   static Result<std::shared_ptr<Checkpoint>> open(const std::filesystem::path& dir);
 
+  // Tensors that somebody else holds: `kept` keeps them alive. A rank's shards are such a one.
+  using Tensors = std::map<std::string, TensorView, std::less<>>;
+  static std::shared_ptr<Checkpoint> of(Tensors tensors, std::shared_ptr<const void> kept);
+
   const TensorView* find(std::string_view name) const;  // null when absent; notes the read
   const TensorView* peek(std::string_view name) const;  // the same, without a note
   std::vector<std::string> names() const;               // sorted
@@ -56,7 +60,8 @@ class Checkpoint {
  private:
   std::filesystem::path dir_;
   std::vector<SafetensorsFile> files_;
-  std::map<std::string, TensorView, std::less<>> tensors_;
+  std::shared_ptr<const void> kept_;
+  Tensors tensors_;
   mutable std::mutex mutex_;
   mutable std::set<std::string, std::less<>> read_;
 };

@@ -39,6 +39,9 @@ struct StepInputs {
   std::vector<std::int64_t> input_ids;                      // [batch, length]
   std::optional<std::vector<std::int64_t>> attention_mask;  // [batch, past + length], 1 = real
   std::optional<std::vector<std::int64_t>> position_ids;    // [batch, length]
+  // [batch, length, prefix + past + length], 1 = may attend: who sees whom, in place of the causal
+  // rule, padding and windows. Not for models with cross-KV layers.
+  std::optional<std::vector<std::int64_t>> visible{};
 };
 
 // What a query row that sees no key gives (spec parscale.md 3.5, masks.md 4).
@@ -154,6 +157,9 @@ struct ReferenceOptions : EngineOptions {
   // The type that the candidate holds its weights in; weights are rounded to it before they are
   // widened, since that loss is no fault of any op.
   std::optional<DType> weights_through;
+  // Tensor-parallel ranks of the candidate: its row-parallel sums are added up from as many rounded
+  // parts, which its bounds allow for.
+  std::int64_t candidate_ranks = 1;
 };
 
 // Opens libparscope_reference.so on first use, next to the program or at PARSCOPE_REFERENCE, with

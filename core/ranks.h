@@ -34,6 +34,18 @@ struct Collective {
   bool operator==(const Collective&) const = default;
 };
 
+// How a rank meets the others. An error is final: the rank that fails says so, and the others' next
+// call returns it.
+class Collectives {
+ public:
+  virtual ~Collectives() = default;
+  virtual std::int64_t rank() const = 0;
+  virtual std::int64_t size() const = 0;
+  // Sum over the ranks, the same on each; `tag` must be, too.
+  virtual Result<void> all_reduce(Tensor& value, const std::string& tag) = 0;
+  virtual const std::vector<Collective>& ledger() const = 0;
+};
+
 class Ranks {
  public:
   virtual ~Ranks() = default;

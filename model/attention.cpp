@@ -52,7 +52,7 @@ Array Forward::self_attention(std::int64_t index, const Array& x) {
     attend(points, slides ? sliding_ : full_, q, keys, values, by_head(context, dim));
   }
   hand_out(points.context, context);
-  return linear(name + ".o_proj", context, weights.o);
+  return row_linear(name + ".o_proj", context, weights.o);
 }
 
 Array Forward::rotated(const std::string& point, const Array& x) {

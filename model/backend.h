@@ -57,6 +57,9 @@ std::unique_ptr<Backend> open_host_backend(int threads, const Launch& launch);
 // Error where this build has no CUDA, or the machine no usable device. cuda_devices: 0 for either.
 int cuda_devices();
 Result<std::unique_ptr<Backend>> open_cuda_backend();
+// What a candidate's options ask for.
+struct CandidateOptions;
+Result<std::unique_ptr<Backend>> open_backend(const CandidateOptions& options);
 
 const Schema& schema_of(Op op);
 

@@ -4,7 +4,6 @@
 #include "model/transformer.h"
 
 namespace ps {
-namespace {
 
 Result<std::unique_ptr<Backend>> open_backend(const CandidateOptions& options) {
   const bool wants_host = options.device == Device::kHost || options.host_launch != nullptr ||
@@ -14,6 +13,8 @@ Result<std::unique_ptr<Backend>> open_backend(const CandidateOptions& options) {
   return open_host_backend(options.threads,
                            options.host_launch != nullptr ? *options.host_launch : Launch{});
 }
+
+namespace {
 
 Array uploaded(ModelState& state, const std::vector<float>& values) {
   const auto count = static_cast<std::int64_t>(values.size());
@@ -48,6 +49,7 @@ Result<std::unique_ptr<Engine>> open_candidate(const Model& model,
   ModelState state;
   state.model = model;
   state.options = options;
+  state.collectives = options.collectives;
   state.backend = std::move(backend);
   const auto layers = static_cast<std::size_t>(model.config.layers);
   for (std::vector<bool>* flags :

@@ -11,10 +11,12 @@
 
 #include "core/checkpoint.h"
 #include "core/engine.h"
+#include "core/sparse.h"
 
 namespace ps {
 
 struct Launch;
+class Collectives;
 
 enum class Device : std::uint8_t {
   kAuto,  // a GPU where there is one
@@ -32,6 +34,9 @@ struct CandidateOptions : EngineOptions {
   Device device = Device::kAuto;
   const Launch* host_launch = nullptr;  // tests: the host runner (permuted, checked)
   std::optional<PlantChoice> plant;     // on the host only; Error where the model cannot have it
+  // Of a tensor-parallel rank, whose model is its share of heads and inner features (core/ranks.h);
+  // embedding and head are whole on every rank. Outlives the engine.
+  Collectives* collectives = nullptr;
 };
 
 // Runs in f32, bf16 or f16. Weights are read from the mapped checkpoint (host) or uploaded once
@@ -43,6 +48,12 @@ struct CandidateStats {
   std::int64_t empty_rows = 0;  // query rows without a key, over all steps; [row, query] of a mask
   std::int64_t activation_bytes = 0;  // most that a step needed
 };
+// Block-sparse attention alone, selector walk, without damping: pooling, sketch, walk and selection
+// as kernels in float32 (the walk in logarithms), attention as products over the selected blocks.
+Result<std::unique_ptr<SparseEngine>> open_sparse_candidate(const SparseConfig& config,
+                                                            const SparseWeights& weights,
+                                                            const CandidateOptions& options);
+
 // Null for an engine that is no candidate.
 std::optional<CandidateStats> candidate_stats(const Engine& engine);
 

@@ -57,7 +57,7 @@ Array Forward::cross_replica(std::int64_t index, const Array& input) {
   const Array context = take({rows_, tokens_, heads * dim});
   backend_.run(Op::cross_context, {probs, v, by_replica(context, heads)}, {});
   emit(attention + ":context", context);
-  return linear(attention + ".o_proj", context, weights.o);
+  return row_linear(attention + ".o_proj", context, weights.o);
 }
 
 }  // namespace ps

@@ -1,5 +1,7 @@
 #include "model/forward.h"
 
+#include "core/ranks.h"
+
 namespace ps {
 
 Forward::Forward(const ModelState& state, Arena& arena, KvCache& cache, Tap& tap,
@@ -88,7 +90,7 @@ Array Forward::mlp(std::int64_t index, const Array& x) {
       {gate.reshaped({rows, width}), up.reshaped({rows, width}), act.reshaped({rows, width})},
       {static_cast<double>(config_.activation)});
   emit(name + ":act", act);
-  return linear(name + ".down_proj", act, weights.down);
+  return row_linear(name + ".down_proj", act, weights.down);
 }
 
 // One state for each token out of the replicas' (parscale.md 3.8).
@@ -150,6 +152,24 @@ void Forward::planted(const std::string& point, const Array& value,
   if (!state_.plant || !state_.plant->after) return;
   points_.insert_or_assign(point, value);
   state_.plant->after({config_, inputs_, point, value, made_from, points_});
+}
+
+// A map whose input features are dealt over the ranks: each has a part of the sum. The bias is in
+// it once.
+Array Forward::row_linear(const std::string& point, const Array& x, const Linear& weights) {
+  if (state_.collectives == nullptr) return linear(point, x, weights);
+  Linear own = weights;
+  if (state_.collectives->rank() > 0) own.bias = {};
+  const Array sum = linear(point + ":partial", x, own);
+  backend_.finish();
+  Tensor host(sum.dtype(), {sum.size(0), sum.size(1), sum.size(2)});
+  backend_.download(sum, host.bytes().data());
+  // Also after an error: the other ranks are waiting here.
+  const Result<void> reduced = state_.collectives->all_reduce(host, point);
+  if (!reduced.ok()) backend_.fail(reduced.error());
+  backend_.upload(host.bytes().data(), sum);
+  emit(point, sum);
+  return sum;
 }
 
 void Forward::add(const Array& a, const Array& b, const Array& out) {

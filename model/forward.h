@@ -41,6 +41,7 @@ class Forward {
   Array aggregate(const Array& y);
   Array norm(const std::string& point, const Array& x, const Array& weight);
   Array linear(const std::string& point, const Array& x, const Linear& weights);
+  Array row_linear(const std::string& point, const Array& x, const Linear& weights);
   void add(const Array& a, const Array& b, const Array& out);
   Array other_hidden(const Array& x) const {
     return x.data() == hidden_[0].data() ? hidden_[1] : hidden_[0];

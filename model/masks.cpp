@@ -26,7 +26,9 @@ void Forward::prepare_masks() {
   const auto prepare = [&](MaskKind& kind, const char* point, bool used) {
     const bool tapped = point != nullptr && (tap_.wants(point) || state_.plant.has_value());
     const std::int64_t rows = tapped && kind.query_replicas == 1 ? rows_ : batch_;
-    if (!tapped && (!used || batch_ * queries(kind) * columns(kind) > kSmallMask)) return;
+    const bool given = !inputs_.visible.empty();  // from outside: there is nothing to compute
+    const bool small = batch_ * queries(kind) * columns(kind) <= kSmallMask;
+    if (!tapped && (!used || !(small || given))) return;
     build_whole(kind, rows);
     if (tapped) emit(point, kind.whole.reshaped({rows, 1, queries(kind), columns(kind)}));
   };
@@ -39,7 +41,12 @@ void Forward::prepare_masks() {
 
 void Forward::build_whole(MaskKind& kind, std::int64_t rows) {
   kind.whole = arena_.take(DType::kBool, {rows, queries(kind), columns(kind)});
-  run_mask(kind, 0, kind.whole);
+  if (inputs_.visible.empty()) return run_mask(kind, 0, kind.whole);
+  std::vector<std::uint8_t> all;  // replicas are rows with the same mask
+  for (std::int64_t row = 0; row < rows; row += batch_) {
+    all.insert(all.end(), inputs_.visible.begin(), inputs_.visible.end());
+  }
+  backend_.upload(all.data(), kind.whole);
 }
 
 Array Forward::mask_block(MaskKind& kind, std::int64_t first, std::int64_t count) {

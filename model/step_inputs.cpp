@@ -31,6 +31,27 @@ std::int64_t count_empty(const PreparedInputs& in, const ModelConfig& config) {
   return empty * config.replicas;
 }
 
+// A mask from outside replaces all rules.
+Result<void> take_visible(const std::vector<std::int64_t>& visible, const ModelConfig& config,
+                          PreparedInputs& out) {
+  const auto& cross_kv = config.cross_kv_layer;
+  if (std::find(cross_kv.begin(), cross_kv.end(), true) != cross_kv.end()) {
+    return bad_input("visible", "a model with cross-KV layers takes no mask from outside");
+  }
+  const std::int64_t cols = config.prefix_tokens + out.keys;
+  PS_TRY_VOID(check_size("visible", visible.size(), out.batch * out.tokens, cols));
+  out.empty_rows = 0;
+  for (auto row = visible.begin(); row != visible.end(); row += cols) {
+    bool any = false;
+    for (auto cell = row; cell != row + cols; ++cell) {
+      out.visible.push_back(*cell != 0 ? 1 : 0);
+      any = any || *cell != 0;
+    }
+    out.empty_rows += any ? 0 : config.replicas;
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<PreparedInputs> prepare_inputs(const StepInputs& inputs, const ModelConfig& config,
@@ -78,6 +99,7 @@ Result<PreparedInputs> prepare_inputs(const StepInputs& inputs, const ModelConfi
     for (std::int64_t t = 0; t < out.tokens; ++t) out.positions.push_back(past + t);
   }
   out.empty_rows = count_empty(out, config);
+  if (inputs.visible) PS_TRY_VOID(take_visible(*inputs.visible, config, out));
   return out;
 }
 

@@ -22,6 +22,7 @@ struct ModelState {
   Model model;
   EngineOptions options;
   std::unique_ptr<Backend> backend;
+  Collectives* collectives = nullptr;
   Weights weights;
   Array inv_freq;          // f32 [head_dim / 2]
   double rope_factor = 1;  // on cosines and sines

@@ -51,6 +51,24 @@ at::Tensor linear_bound(const at::Tensor& x, const Tensors& w, const at::Tensor&
   return summed(n, out, squares, u) + stored(out, 1.0, u) + stored(middle, 1.0, u);
 }
 
+bool is_row_parallel(std::string_view point) {
+  return point.ends_with("_attn.o_proj") || point.ends_with(".mlp.down_proj");
+}
+
+// A row-parallel sum: each rank rounds its part to the result's type, and the parts are added there
+// in rank order, each running sum rounded.
+at::Tensor reduced(const at::Tensor& x, const at::Tensor& w, const RoundingUnits& u) {
+  const std::int64_t width = x.size(-1) / u.ranks;
+  at::Tensor size, sum;
+  for (std::int64_t r = 0; r < u.ranks; ++r) {
+    const at::Tensor part =
+        linear_map(x.narrow(-1, r * width, width), w.narrow(1, r * width, width).contiguous());
+    sum = r == 0 ? part : sum + part;
+    size = r == 0 ? part.abs() : size + part.abs() + sum.abs();
+  }
+  return (size + sum.abs()) * u.result;
+}
+
 // Mean of squares (all positive: its sum errs little), reciprocal root, product, cast, times
 // weight.
 at::Tensor rms_norm_bound(const at::Tensor& x, const at::Tensor& out, const RoundingUnits& u) {
@@ -220,7 +238,10 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
                     const at::Tensor& out, const RoundingUnits& u) {
   const std::string& kind = op.kind;
   const ModelConfig& config = *context.config;
-  if (kind == "linear") return linear_bound(in[0], w, out, u);
+  if (kind == "linear") {
+    const at::Tensor bound = linear_bound(in[0], w, out, u);
+    return u.ranks > 1 && is_row_parallel(op.point) ? bound + reduced(in[0], w[0], u) : bound;
+  }
   if (kind == "linear_of_silu") return linear_of_silu_bound(in[0], w, out, u);
   if (kind == "rms_norm") return rms_norm_bound(in[0], out, u);
   if (kind == "residual") return stored(out, 1.0, u);

@@ -16,6 +16,7 @@ struct RoundingUnits {
   double table = 0;       // of the fp32 islands that nobody computes in anything else
   double floor = 0;  // smallest number of the candidate's type: below it there is no relative error
   double lambda = 8;
+  std::int64_t ranks = 1;  // a row-parallel sum comes as so many parts
 };
 RoundingUnits units_of(const Rounding& rounding);
 

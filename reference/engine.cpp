@@ -64,6 +64,17 @@ Result<void> check_inputs(const StepInputs& inputs, const ModelConfig& config, s
     return bad_input("position_ids", "wrong number of positions", std::to_string(b * s),
                      std::to_string(inputs.position_ids->size()));
   }
+  if (inputs.visible) {
+    const auto& cross_kv = config.cross_kv_layer;
+    if (std::find(cross_kv.begin(), cross_kv.end(), true) != cross_kv.end()) {
+      return bad_input("visible", "a model with cross-KV layers takes no mask from outside");
+    }
+    const std::int64_t columns = config.prefix_tokens + past + s;
+    if (size(*inputs.visible) != b * s * columns) {
+      return bad_input("visible", "wrong number of cells", to_string(Shape{b, s, columns}),
+                       std::to_string(inputs.visible->size()));
+    }
+  }
   if (cached_batch != 0 && cached_batch != b) {
     return bad_input("input_ids", "another batch size than the cache holds",
                      std::to_string(cached_batch), std::to_string(b));

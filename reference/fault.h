@@ -21,6 +21,7 @@ struct Proposal {
   Edit edit;
   int freedom = 0;
   bool signature = false;
+  bool early = false;  // of a late fault: this way of it shows in the first step too
 };
 
 class Scene {

@@ -177,13 +177,48 @@ at::Tensor with_prefix(const MaskParts& parts, const at::Tensor& real_columns) {
   return at::cat({prefix, rows}, -1).unsqueeze(1).repeat({c.config->replicas, 1, 1, 1});
 }
 
-void propose_mask(Scene& scene, Proposals& out, const MakeMask& make, const std::string& variant,
-                  const Parameters& parameters) {
+namespace {
+
+std::vector<Point> self_attention_probs(const Scene& scene) {
   std::vector<Point> probs;
   for (const Point& point : scene.ops("probs")) {
     if (scene.net().find(point)->inputs[1].starts_with("model:mask_cross")) continue;
     probs.push_back(point);
   }
+  return probs;
+}
+
+Edit masks_at(const std::vector<Point>& points, const MakeMask& make, EmptyRows empty) {
+  return [make, points, empty](const Net& net, Overrides& overrides) {
+    const StepContext c = net.context();
+    wrap(points, [=](const Op& good, const Tensors& in, const Tensors&) {
+      const at::Tensor mask = make(parts_of(c, window_of(*c.config, good.inputs[1])));
+      return masked_softmax(in[0], mask, empty, c.types);
+    })(net, overrides);
+  };
+}
+
+// A wrong mask may leave queries without a key, and programs differ in what these give: NaN where
+// hidden cells are minus infinity, the mean of all values where they are the lowest number.
+std::vector<EmptyRows> empty_row_ways(const Scene& scene, const MakeMask& make) {
+  const EmptyRows usual = scene.context().empty_rows;
+  if (at::isnan(scene.observed()).any().item<bool>()) return {EmptyRows::kNan};
+  const at::Tensor mask = make(parts_of(scene.context(), scene.config().sliding_window));
+  if (mask.any(-1).all().item<bool>()) return {usual};
+  return {usual, EmptyRows::kUniform};
+}
+
+std::string words_of(const Scene& scene, EmptyRows empty) {
+  if (empty == scene.context().empty_rows) return "";
+  return empty == EmptyRows::kNan ? "rows that see nothing are NaN"
+                                  : "rows that see nothing are uniform";
+}
+
+}  // namespace
+
+void propose_mask(Scene& scene, Proposals& out, const MakeMask& make, const std::string& variant,
+                  const Parameters& parameters) {
+  const std::vector<Point> probs = self_attention_probs(scene);
   if (probs.empty()) {
     const std::vector<Point> masks = scene.ops("mask");
     if (masks.empty()) return;
@@ -196,16 +231,16 @@ void propose_mask(Scene& scene, Proposals& out, const MakeMask& make, const std:
     out.push_back({variant, parameters, edit});
     return;
   }
-  for (const Scope& scope : scopes(probs)) {
-    const std::vector<Point> points = scope.points;
-    const Edit edit = [make, points](const Net& net, Overrides& overrides) {
-      const StepContext c = net.context();
-      wrap(points, [=](const Op& good, const Tensors& in, const Tensors& w) {
-        return good.run({in[0], make(parts_of(c, window_of(*c.config, good.inputs[1])))}, w);
-      })(net, overrides);
-    };
-    out.push_back({joined(variant, scope.words), parameters, edit});
+  for (const EmptyRows empty : empty_row_ways(scene, make)) {
+    for (const Scope& scope : scopes(probs)) {
+      out.push_back({joined(joined(variant, words_of(scene, empty)), scope.words), parameters,
+                     masks_at(scope.points, make, empty)});
+    }
   }
+}
+
+Edit mask_edit(Scene& scene, const MakeMask& make) {
+  return masks_at(self_attention_probs(scene), make, scene.context().empty_rows);
 }
 
 namespace {
@@ -263,6 +298,15 @@ std::vector<Point> linears(const Scene& scene, std::initializer_list<std::string
   return out;
 }
 
+std::vector<Scope> module_groups(const std::vector<Point>& points) {
+  std::vector<Scope> out = scopes(points);
+  std::map<std::string, std::vector<Point>> by_module;
+  for (const Point& point : points) by_module[module_words(point)].push_back(point);
+  if (by_module.size() < 2) return out;
+  for (auto& [module, of_module] : by_module) out.push_back({module + " alone", of_module});
+  return out;
+}
+
 Edit linear_edit(std::vector<Point> points, BadLinear bad) {
   return wrap(std::move(points), [bad](const Op&, const Tensors& in, const Tensors& w) {
     const at::Tensor x = in[0];
@@ -272,7 +316,7 @@ Edit linear_edit(std::vector<Point> points, BadLinear bad) {
 
 void propose_linear(Scene&, Proposals& out, const std::vector<Point>& points, const BadLinear& bad,
                     const std::string& variant, const Parameters& parameters, int freedom) {
-  for (const Scope& scope : scopes(points)) {
+  for (const Scope& scope : module_groups(points)) {
     out.push_back(
         {joined(variant, scope.words), parameters, linear_edit(scope.points, bad), freedom});
   }

@@ -45,6 +45,7 @@ using MakeMask = std::function<at::Tensor(const MaskParts&)>;
 at::Tensor with_prefix(const MaskParts& parts, const at::Tensor& real_columns);
 void propose_mask(Scene& scene, Proposals& out, const MakeMask& make,
                   const std::string& variant = "", const Parameters& parameters = {});
+Edit mask_edit(Scene& scene, const MakeMask& make);  // in every layer of the chain
 // Another softmax: of the scores [R,H,S,C] and the mask [R,1,S,C].
 using Softmax =
     std::function<at::Tensor(const StepContext&, const at::Tensor& scores, const at::Tensor& mask)>;
@@ -66,6 +67,8 @@ void propose_linear(Scene& scene, Proposals& out, const std::vector<Point>& poin
                     const Parameters& parameters = {}, int freedom = 0);
 // Linear ops whose names end with one of these, in the chain.
 std::vector<Point> linears(const Scene& scene, std::initializer_list<std::string_view> suffixes);
+// All at once, each layer alone, each module ("o_proj") alone.
+std::vector<Scope> module_groups(const std::vector<Point>& points);
 // Applies to each scope of the points.
 void propose_wrap(Scene& scene, Proposals& out, const std::vector<Point>& points, const BadRun& bad,
                   const std::string& variant = "", const Parameters& parameters = {},

@@ -15,7 +15,6 @@
 // values that were stored less coarsely, is tried before anything is said.
 #include "reference/rounding_law.h"
 
-#include <array>
 #include <cmath>
 #include <cstdio>
 #include <tuple>
@@ -34,6 +33,7 @@ constexpr std::int64_t kLeastWidth = 32;    // rows this short have a common sca
 struct Case {
   at::Tensor x, w, y;   // float64; [row, n], [n], [row, n]
   at::Tensor unstored;  // the sum that x was rounded from; undefined where it is not known
+  at::Tensor told;      // bool [row]: rows that may speak against a law
   double eps = 0;
   at::ScalarType type = at::kBFloat16;
   std::int64_t needed = 4;  // rows
@@ -104,8 +104,8 @@ struct Outside {
   at::Tensor above, below;  // bool [row]
   std::int64_t rows() const { return at::logical_or(above, below).sum().item<std::int64_t>(); }
 };
-Outside outside(const Scales& s, const at::Tensor& centre, double limit) {
-  const at::Tensor told = s.cells >= kLeastWidth / 2;
+Outside outside(const Case& c, const Scales& s, const at::Tensor& centre, double limit) {
+  const at::Tensor told = (s.cells >= kLeastWidth / 2).logical_and(c.told);
   return {(s.low > centre + limit).logical_and(told), (s.high < centre - limit).logical_and(told)};
 }
 
@@ -192,6 +192,7 @@ std::optional<Case> case_of(const Op& op, const Net& net, const PointLookup& loo
   c.x = borrow(*x).to(at::kDouble).reshape({-1, n});
   c.y = borrow(*y).to(at::kDouble).reshape({-1, n});
   c.eps = net.config().rms_norm_eps;
+  c.told = at::ones({c.x.size(0)}, at::kBool);
   // A fused kernel normalises the sum before it is stored. Where that sum cannot be tried, only so
   // many rows that err to one side tell a wrong scale from sums of tiny updates.
   const Op* source = net.find(op.inputs[0]);
@@ -200,6 +201,9 @@ std::optional<Case> case_of(const Op& op, const Net& net, const PointLookup& loo
     const auto a = lookup(source->inputs[0]), b = lookup(source->inputs[1]);
     if (a && b && a->shape == x->shape && b->shape == x->shape) {
       c.unstored = (borrow(*a).to(at::kDouble) + borrow(*b).to(at::kDouble)).reshape({-1, n});
+      // Where storing changed next to nothing, a stream that is kept in float32 all the way would
+      // differ by as little; elsewhere by so much that no law would fit.
+      c.told = (c.unstored != c.x).to(at::kDouble).mean(-1) > 0.125;
     }
   }
   c.needed = moved || c.unstored.defined() ? 4 : 32;
@@ -220,7 +224,7 @@ std::optional<BrokenLaw> broken_law(const Op& op, const Net& net, const PointLoo
   for (const Law law : {Law::kOnce, Law::kTwice}) {
     Scales s = scales(law, c, c.x, r);
     if (!s.explained()) continue;
-    if (outside(s, at::zeros_like(s.low), limit).rows() < c.needed) return std::nullopt;
+    if (outside(c, s, at::zeros_like(s.low), limit).rows() < c.needed) return std::nullopt;
     laws.push_back(std::move(s));
   }
   if (laws.empty()) return std::nullopt;
@@ -232,10 +236,10 @@ std::optional<BrokenLaw> broken_law(const Op& op, const Net& net, const PointLoo
   }
   for (const at::Tensor& centre : other_scales(c, r)) {
     for (const Scales& s : laws) {
-      if (outside(s, centre, limit).rows() < c.needed) return std::nullopt;
+      if (outside(c, s, centre, limit).rows() < c.needed) return std::nullopt;
     }
   }
-  const Outside o = outside(followed, at::zeros_like(followed.low), limit);
+  const Outside o = outside(c, followed, at::zeros_like(followed.low), limit);
   const bool one_side = !at::any(o.above).item<bool>() || !at::any(o.below).item<bool>();
   if (!one_side || different(followed, at::logical_or(o.above, o.below)) < c.needed) {
     return std::nullopt;

@@ -127,7 +127,8 @@ Result<void> StepByOps::run_last(const Op& right, Pass& pass, at::Tensor& exact,
     chained = chained || value.same_type.defined();
   }
   for (const std::string& name : op.weights) w.push_back(engine_.weights_.get(name));
-  const RoundingUnits units = units_of(pass.rounding);
+  RoundingUnits units = units_of(pass.rounding);
+  units.ranks = engine_.options_.candidate_ranks;
   if (chained) {
     PS_TRY(const Value value, run_op(right, pass, true));
     exact = value.exact;

@@ -201,6 +201,7 @@ Result<void> StepByOps::suspects(std::string_view point, const PointLookup& look
         suspect.parameters = proposal.parameters;
         suspect.freedom = proposal.freedom;
         suspect.signature = proposal.signature;
+        suspect.fault.late = fault->info.late && !proposal.early;
         suspect.replayed = &*replayed;
         if (!call(suspect)) return {};
       }

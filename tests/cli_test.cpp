@@ -11,7 +11,8 @@
 namespace ps {
 namespace {
 
-const std::vector<std::string> kCommands = {"trace", "generate", "lint", "golden"};
+const std::vector<std::string> kCommands = {"trace", "generate", "lint",  "sparse",
+                                            "shard", "mask",     "golden"};
 
 TEST(Cli, HelpIsOnStdoutAndListsEveryCommand) {
   for (const char* word : {"--help", "-h", "help"}) {

@@ -258,7 +258,7 @@ TEST_F(LintTrace, CacheWithoutItsPrefixIsNamed) {
   t["model.layers.0.self_attn:k_cache"] = Tensor(DType::kF32, {8, 2, 21, 32});
   EXPECT_EQ(ids(lint(t)), Ids{"cache-length-includes-prefix model.layers.0.self_attn:k_cache"});
   t["model.layers.0.self_attn:k_cache"] = Tensor(DType::kF32, {8, 2, 12, 32});
-  EXPECT_EQ(ids(lint(t)), Ids{"cache-shape model.layers.0.self_attn:k_cache"});
+  EXPECT_EQ(ids(lint(t)), Ids{"TP040 model.layers.0.self_attn:k_cache"});
   t["model.layers.0.self_attn:k_cache"] = Tensor(DType::kF32, {8, 13, 32});
   EXPECT_EQ(ids(lint(t)), Ids{"cache-shape model.layers.0.self_attn:k_cache"});
 }
@@ -340,6 +340,11 @@ TEST_F(LintTrace, ModelFromTheCommandLineGivesTheShapes) {
 TEST_F(LintTrace, ShapesOfShardedRunsAreNotHeldToTheTable) {
   Tensors t = good();
   t["model.layers.3"] = Tensor(DType::kF32, {8, 5, 64});
+  write(t, R"("world_size":2,"tensor_parallel":2,)");
+  // But a rank caches its own heads: 1 of 2.
+  EXPECT_EQ(ids(linted(lint_trace(dir_.path(), std::nullopt))),
+            Ids{"TP042 model.layers.0.self_attn:k_cache"});
+  t["model.layers.0.self_attn:k_cache"] = Tensor(DType::kF32, {8, 1, 13, 32});
   write(t, R"("world_size":2,"tensor_parallel":2,)");
   EXPECT_EQ(ids(linted(lint_trace(dir_.path(), std::nullopt))), Ids{});
 }

@@ -97,24 +97,24 @@ TEST_P(Planted, IsCaughtWithItsCode) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Section7, Planted,
-                         testing::Values(Deviation{"1", "no_token_mask", {"SP008"}},
-                                         Deviation{"2", "future_fill", {"SP002"}},
-                                         Deviation{"3", "prepend_block0", {"SP004"}},
-                                         Deviation{"4", "no_diagonal", {"SP003"}},
-                                         Deviation{"5", "padded_mean", {"SP018"}},
-                                         Deviation{"6", "late_mask", {"SP013"}},
-                                         Deviation{"7", "float_state", {"SP020"}},
-                                         Deviation{"8", "stale_state", {"SP016"}},
-                                         Deviation{"9 selection", "ignore_mask", {"SP023"}},
-                                         Deviation{"9 dense", "dense_no_causal", {"SP024"}},
-                                         Deviation{"9 additive", "add_bool", {"SP023"}},
-                                         Deviation{"10 layers", "nq_error", {"SP016"}},
-                                         Deviation{"10 alignment", "top_left", {"SP011"}},
-                                         Deviation{"11 lists", "decode_duplicates", {"SP004"}},
-                                         Deviation{"11 columns", "decode_padded", {"SP015"}},
-                                         Deviation{"12", "no_gqa", {"unnamed"}}),
-                         [](const auto& p) { return std::string(p.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Section7, Planted,
+    testing::Values(
+        Deviation{"1", "no_token_mask", {"SP008"}}, Deviation{"2", "future_fill", {"SP002"}},
+        Deviation{"3", "prepend_block0", {"SP004"}}, Deviation{"4", "no_diagonal", {"SP003"}},
+        Deviation{"5", "padded_mean", {"SP018"}}, Deviation{"6", "late_mask", {"SP013"}},
+        Deviation{"7", "float_state", {"SP020"}}, Deviation{"8", "stale_state", {"SP016"}},
+        Deviation{"9 selection", "ignore_mask", {"SP023"}},
+        Deviation{"9 dense", "dense_no_causal", {"SP024"}},
+        Deviation{"9 additive", "add_bool", {"SP023"}},
+        Deviation{"10 layers", "nq_error", {"SP016"}},
+        Deviation{"10 alignment", "top_left", {"SP011"}},
+        Deviation{"11 lists", "decode_duplicates", {"SP004"}},
+        Deviation{"11 columns", "decode_padded", {"SP015"}}, Deviation{"12", "no_gqa", {"unnamed"}},
+        // Not in section 7: codes that no deviation there has.
+        Deviation{"-", "unnormalised", {"SP010"}}, Deviation{"-", "tau_ranks", {"SP012"}},
+        Deviation{"-", "batch_leak", {"SP014"}}, Deviation{"-", "one_query", {"SP017"}}),
+    [](const auto& p) { return std::string(p.param.name); });
 
 }  // namespace
 }  // namespace ps

@@ -3,7 +3,9 @@
 #include <filesystem>
 #include <utility>
 
+#include "diff/cli/run_mask.h"
 #include "diff/run/inputs.h"
+#include "diff/shard/rank_engine.h"
 
 namespace ps::cli {
 
@@ -72,6 +74,7 @@ Result<EngineChoice> engine_choice(const Arguments& arguments, const ModelConfig
   }
   PS_TRY(const std::int64_t threads, arguments.integer("--threads", 0, 0, 4096));
   out.options.threads = static_cast<int>(threads);
+  PS_TRY(out.tp, arguments.integer("--tp", 1, 1, 4096));
   return out;
 }
 
@@ -95,7 +98,14 @@ Result<std::unique_ptr<Engine>> open_engine(const Model& model, const EngineChoi
     CandidateOptions options;
     static_cast<EngineOptions&>(options) = choice.options;
     options.device = choice.device;
-    return open_candidate(model, options);
+    if (choice.tp == 1) return open_candidate(model, options);
+    const auto open_rank = [&](const Model& local, Collectives& collectives) {
+      CandidateOptions own = options;
+      own.collectives = &collectives;
+      return open_candidate(local, own);
+    };
+    PS_TRY(std::unique_ptr<RankEngine> ranks, RankEngine::open(model, choice.tp, open_rank));
+    return std::unique_ptr<Engine>(std::move(ranks));
   }
   ReferenceOptions options;
   static_cast<EngineOptions&>(options) = choice.options;
@@ -111,6 +121,7 @@ Result<RunPlan> run_plan(const Arguments& arguments, const ModelConfig& config) 
   PS_TRY(plan.chunk, arguments.integer("--chunk", 0, 1, most));
   PS_TRY(plan.beams, arguments.integer("--beams", 1, 1, config.vocab_size));
   if (plan.decode_steps > 0) PS_TRY_VOID(can_be_continued(plan.prompt));
+  if (arguments.has("--mask")) PS_TRY_VOID(use_mask(arguments.get("--mask"), config, plan));
   return plan;
 }
 

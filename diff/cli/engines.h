@@ -16,6 +16,7 @@ struct EngineChoice {
   bool reference = true;          // --engine
   EngineOptions options;          // --dtype, --threads
   Device device = Device::kAuto;  // --device, of the model
+  std::int64_t tp = 1;            // --tp, of the model: simulated ranks
 };
 inline constexpr std::string_view kDefaultCandidate = "model";
 std::string_view engine_name(const EngineChoice& choice);
@@ -40,6 +41,8 @@ inline constexpr Option kDevice{
     "--device", "NAME", "where the model runs: cuda, host, or auto (a GPU if there is one)"};
 inline constexpr Option kDType{"--dtype", "TYPE",
                                "f64 (reference only), f32, bf16 or f16; default: the checkpoint's"};
+inline constexpr Option kTp{"--tp", "N",
+                            "the model runs as N tensor-parallel ranks, simulated in this process"};
 inline constexpr Option kThreads{"--threads", "N", "threads of the host; default 0: one a core"};
 inline constexpr Option kPrompt{"--prompt", "TEXT",
                                 "the prompt as text, one token a byte (vocabulary of 256 only)"};
@@ -54,6 +57,10 @@ inline constexpr Option kRandom{
 inline constexpr Option kSeed{"--seed", "N", "of --random; default 1"};
 inline constexpr Option kSteps{"--steps", "N", "decode steps after the prompt; default 0"};
 inline constexpr Option kChunk{"--chunk", "N", "prefill in chunks of N tokens"};
+inline constexpr Option kMask{"--mask", "MASK",
+                              "who attends to whom, in place of the model's own rules: a mask\n"
+                              "program or expression over prefix slots and keys, evaluated anew\n"
+                              "for every step (parscope mask --help)"};
 inline constexpr Option kBeams{"--beams", "N", "decode with N beams a row, caches reordered"};
 
 }  // namespace ps::cli

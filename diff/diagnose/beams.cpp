@@ -32,6 +32,13 @@ bool holds_rows(const TensorView& before, const TensorView& after,
 
 }  // namespace
 
+bool moves_rows(const std::vector<std::int64_t>& beam_idx) {
+  for (std::size_t i = 0; i < beam_idx.size(); ++i) {
+    if (beam_idx[i] != static_cast<std::int64_t>(i)) return true;
+  }
+  return false;
+}
+
 Finding reorder_finding(const FirstDivergence& first, const PointRow& row, const TensorView& before,
                         const TensorView& after, const std::vector<std::int64_t>& beam_idx,
                         std::int64_t replicas) {

@@ -1,6 +1,7 @@
 // A cache that a beam step left in the wrong order: which mistake gives these rows.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "core/finding.h"
@@ -9,6 +10,7 @@
 
 namespace ps {
 
+bool moves_rows(const std::vector<std::int64_t>& beam_idx);
 // `before`: the cache [R,...] that was to be reordered; `after`: what the candidate has.
 Finding reorder_finding(const FirstDivergence& first, const PointRow& row, const TensorView& before,
                         const TensorView& after, const std::vector<std::int64_t>& beam_idx,

@@ -254,6 +254,23 @@ std::vector<Finding> Investigator::findings(const std::optional<FirstDivergence>
     }
     out.push_back(std::move(f));
   }
+  // A mask follows the number of slots in the cache: where that is what changed, it is the cause.
+  const auto mask = std::find_if(out.begin(), out.end(), [](const Finding& f) {
+    return f.confidence == Confidence::kUnnamed && f.point.starts_with("model:mask") &&
+           f.where.starts_with("shape ");
+  });
+  if (mask != out.end()) {
+    const auto cache = std::find_if(out.begin(), out.end(), [&](const Finding& f) {
+      return f.step == mask->step && f.fault_class == "cache" &&
+             f.confidence != Confidence::kUnnamed && f.point.ends_with("_cache");
+    });
+    if (cache != out.end()) {
+      cache->evidence.emplace_back("found_at", json_string(cache->point));
+      cache->point = mask->point;
+      cache->where = mask->where;
+      out.erase(mask);
+    }
+  }
   if (first) {
     std::stable_partition(out.begin(), out.end(), [&](const Finding& f) {
       return f.step == first->step && f.point == first->point && f.severity == Severity::kError;

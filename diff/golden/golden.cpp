@@ -131,6 +131,10 @@ GoldenResult verify_golden(const GoldenCase& golden, const GoldenOptions& option
   }
   out.pass = checked.ok();
   out.message = checked.ok() ? checked.value() : checked.error().line();
+  const bool by_reference =
+      golden.kind == GoldenKind::kSparse || golden.kind == GoldenKind::kTensorParallel;
+  if (by_reference && !options.is_reference)
+    out.message += " (by the reference, whatever --engine says)";
   return out;
 }
 

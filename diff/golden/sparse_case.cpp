@@ -5,10 +5,9 @@
 #include <limits>
 #include <set>
 
-#include "core/file.h"
-#include "core/json.h"
 #include "diff/compare/closeness.h"
 #include "diff/golden/sparse_candidates.h"
+#include "diff/golden/sparse_inputs.h"
 #include "diff/sparse/case.h"
 #include "diff/sparse/lists.h"
 #include "diff/sparse/masks.h"
@@ -378,38 +377,6 @@ class Verifier {
   double margin_ = HUGE_VAL, worst_ = 0;
   std::int64_t gradients_ = 0, candidates_ = 0;
 };
-
-std::string fnv1a(std::span<const std::byte> bytes) {
-  std::uint64_t h = 0xcbf29ce484222325u;
-  for (const std::byte b : bytes) h = (h ^ std::to_integer<std::uint64_t>(b)) * 0x100000001b3u;
-  char text[20];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(h));
-  return text;
-}
-
-// Some inputs can change without a trace in any output: padding, a tau beyond the number of blocks.
-// inputs.json, where a case has it, holds the 64-bit FNV-1a of each input's bytes.
-Result<void> same_inputs(const SparseCase& golden, const std::filesystem::path& path) {
-  std::error_code ec;
-  if (!std::filesystem::exists(path, ec)) return {};
-  PS_TRY(const std::string text, read_text(path));
-  PS_TRY(const Json sums, parse_json(text, path.string()));
-  for (std::size_t i = 0; i < sums.items.size(); ++i) {
-    const std::string& name = sums.names[i];
-    std::string mine = "nothing";
-    if (name == "config") {
-      const std::string config = golden.json.find("config")->dump();
-      mine = fnv1a(std::as_bytes(std::span(config)));
-    } else if (const TensorView* t = golden.find(name); t != nullptr) {
-      mine = fnv1a(t->bytes);
-    }
-    if (mine != sums.items[i].text) {
-      return bad_input(name, "is not the input that the case was made with", sums.items[i].text,
-                       mine);
-    }
-  }
-  return {};
-}
 
 }  // namespace
 

@@ -6,7 +6,9 @@
 
 #include "core/points.h"
 #include "diff/diagnose/beams.h"
+#include "diff/diagnose/benign.h"
 #include "diff/diagnose/investigator.h"
+#include "diff/diagnose/power.h"
 #include "diff/isolate/lockstep.h"
 
 namespace ps {
@@ -155,8 +157,10 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
   reference.reset();
   PastCaches past_caches;
   Investigator investigator(config, {});
+  PowerMeter power(reference.faults(/*only_applicable=*/true));
+  Outcome outcome{false, true, unit_roundoff(run) < 1e-6};
   std::unique_ptr<StepJudge> before;  // the step before's
-  bool spread = false;
+  bool spread = false, measured = options.measure_power;
   std::int64_t done = 0;
   const auto total = static_cast<std::int64_t>(trace.steps().size());
   for (const TraceStep& step : trace.steps()) {
@@ -164,6 +168,7 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
     if (step.rank != 0 || step.op == StepOp::kGenerate) continue;
     const StepValues values(step);
     if (step.op == StepOp::kReorderCache) {
+      if (moves_rows(step.beam_idx)) power.reordered();
       NoTap none;
       PS_TRY_VOID(reference.reorder_cache(step.beam_idx, none));
       for (const auto& [name, cache] : past_caches.known()) {
@@ -202,10 +207,14 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
     };
     investigator.unordered_past(past_caches.unordered().empty() ? std::nullopt
                                                                 : std::optional(unordered));
+    judge.on_right([&](const JudgedPoint& point) {
+      if (measured) power.watch(point);
+    });
     judge.on_divergence([&](const JudgedPoint& point) {
       if (options.divergence && point.local != nullptr && !point.quiet) {
         options.divergence(step.step, point);
       }
+      measured = false;  // of a run that is wrong nobody asks what else it could have shown
       if (options.name_causes) investigator.look(step.step, point);
     });
     for (const OpInfo& op : truth->ops()) PS_TRY_VOID(judge.judge(op, lookup));
@@ -215,6 +224,8 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
     add_unmatched(step, values, truth->ops(), report);
     if (judge.first() && !report.first_divergence) report.first_divergence = judge.first();
     spread = spread || judge.spread();
+    if (judge.output()) outcome.captured = true;
+    if (judge.output() && !judge.output()->equal) outcome.equal = false;
     before = std::move(current);
   }
   std::stable_sort(report.points.begin(), report.points.end(),
@@ -225,6 +236,11 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
   if (report.first_divergence) report.verdict = Verdict::kDiverged;
   report.findings = investigator.findings(report.first_divergence, spread);
   add_unnamed(report);
+  recognise_benign(report, config, outcome);
+  if (measured && report.verdict == Verdict::kEquivalent && !report.points.empty()) {
+    report.blind_spots = power.blind_spots();
+    report.power = power.power();
+  }
   char text[64];
   std::snprintf(text, sizeof text, "%.3g", how.lambda);
   report.environment.emplace_back("bound_lambda", text);

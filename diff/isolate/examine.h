@@ -17,6 +17,8 @@ struct ExamineOptions {
   std::function<void(std::int64_t done, std::int64_t total)> progress;
   std::function<void(std::int64_t step, const JudgedPoint&)> divergence;
   bool name_causes = true;  // false: every finding is unnamed
+  // Replays every applicable fault on a run that is right: what it could not have shown.
+  bool measure_power = true;
 };
 
 // Statuses of every captured point, the first divergence, an unnamed finding for it. A trace whose

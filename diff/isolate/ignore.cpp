@@ -55,7 +55,7 @@ std::optional<Tensor> IgnoreRules::mask_for(std::string_view point, const Shape&
   for (std::size_t i = 0; i < axes.size(); ++i) {
     const auto axis = static_cast<std::ptrdiff_t>(i);
     if (axes[i].ends_with("R") || axes[i] == "B") sample_axis = axis;
-    if (axes[i] == "S") query_axis = axis;
+    if (axes[i] == "S" || axes[i] == "1|S") query_axis = axis;
     if (axes[i] == "C" && ref->spec->op == "cache_append") slot_axis = axis;
   }
   const std::ptrdiff_t token_axis = query_axis >= 0 ? query_axis : slot_axis;

@@ -272,7 +272,11 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
                      reference_, past_,  {}};
   watch_nonfinite(judged, whole ? &*whole : nullptr, row);
   rows_.push_back(row);
+  const bool is_output = op.kind == "residual" || op.point == "model.norm" ||
+                         op.kind == "aggregated" || op.point == "lm_head";
+  if (is_output && whole) output_ = {op.point, whole->ok()};
   if (!right || row.status == PointStatus::kPropagated) wrong_.insert(op.point);
+  if (right && right_ && row.status == PointStatus::kOk) right_(judged);
   if (!right) {
     judged.place = local.ok() ? "in its numbers, not in what they hide"
                               : place_of(named_axes(op.point, value.shape, inputs_.batch),

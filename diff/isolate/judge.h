@@ -62,7 +62,14 @@ class StepJudge {
   void on_divergence(std::function<void(const JudgedPoint&)> call) {
     divergence_ = std::move(call);
   }
+  void on_right(std::function<void(const JudgedPoint&)> call) { right_ = std::move(call); }
   // Points in which a NaN or infinity was born where nobody compares; carried to the next step.
+  // Outputs of the model (logits; else of the last layer) that differ from the reference's own run.
+  struct Output {
+    std::string point;
+    bool equal = true;
+  };
+  const std::optional<Output>& output() const { return output_; }
   void inherit_nonfinite(const StepJudge& before) {
     quiet_ = before.quiet_;
     nonfinite_ = before.nonfinite_;
@@ -87,7 +94,8 @@ class StepJudge {
   std::set<std::string> wrong_, wrong_before_, nonfinite_;
   std::optional<FirstDivergence> quiet_;
   bool spread_ = false;
-  std::function<void(const JudgedPoint&)> divergence_;
+  std::optional<Output> output_;
+  std::function<void(const JudgedPoint&)> divergence_, right_;
 };
 
 // What reorder_cache must give: row p*beams + b of each replica p from its row beam_idx[b].

@@ -6,7 +6,9 @@
 
 #include "core/points.h"
 #include "diff/diagnose/beams.h"
+#include "diff/diagnose/benign.h"
 #include "diff/diagnose/investigator.h"
+#include "diff/diagnose/power.h"
 
 namespace ps {
 
@@ -197,8 +199,10 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
   how.lambda = lambda_for(cells_of(config, plan), options.false_alarm);
   std::map<std::string, Tensor> caches;
   Investigator investigator(config, {});
+  PowerMeter power(reference.faults(/*only_applicable=*/true));
+  Outcome outcome{false, true, unit_roundoff(options.run) < 1e-6};
   std::unique_ptr<StepJudge> earlier;  // the step before's
-  bool spread = false;
+  bool spread = false, measured = options.measure_power;
   Tensor logits;
   std::int64_t empty_rows = 0;
   const std::int64_t total = script.total_steps();
@@ -208,6 +212,7 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
     if (!next) break;
     const std::int64_t number = next->step.step;
     if (next->step.op == StepOp::kReorderCache) {
+      if (moves_rows(next->step.beam_idx)) power.reordered();
       KeepCaches after;
       NoTap none;
       PS_TRY_VOID(candidate.reorder_cache(next->step.beam_idx, after));
@@ -235,10 +240,14 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
       judge.inherit(earlier->wrong());
       judge.inherit_nonfinite(*earlier);
     }
+    judge.on_right([&](const JudgedPoint& point) {
+      if (measured) power.watch(point);
+    });
     judge.on_divergence([&](const JudgedPoint& point) {
       if (options.divergence && point.local != nullptr && !point.quiet) {
         options.divergence(number, point);
       }
+      measured = false;  // of a run that is wrong nobody asks what else it could have shown
       if (options.name_causes) investigator.look(number, point);
     });
     Window window(judge, truth->ops(), caches, options, number, total);
@@ -251,6 +260,8 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
     if (judge.first() && !report.first_divergence) report.first_divergence = judge.first();
     if (report.first_divergence && options.stop_at_first) break;
     spread = spread || judge.spread();
+    if (judge.output()) outcome.captured = true;
+    if (judge.output() && !judge.output()->equal) outcome.equal = false;
     earlier = std::move(current);
     caches = std::move(window.caches);
     logits = std::move(window.logits);
@@ -263,6 +274,11 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
   if (report.first_divergence) report.verdict = Verdict::kDiverged;
   report.findings = investigator.findings(report.first_divergence, spread);
   add_unnamed(report);
+  recognise_benign(report, config, outcome);
+  if (measured && report.verdict == Verdict::kEquivalent && !report.points.empty()) {
+    report.blind_spots = power.blind_spots();
+    report.power = power.power();
+  }
   char text[64];
   std::snprintf(text, sizeof text, "%.3g", how.lambda);
   report.environment.emplace_back("bound_lambda", text);

@@ -23,6 +23,8 @@ struct LockstepOptions {
       progress;
   std::function<void(std::int64_t step, const JudgedPoint&)> divergence;
   bool name_causes = true;  // false: every finding is unnamed
+  // Replays every applicable fault on a run that is right: what it could not have shown.
+  bool measure_power = true;
 };
 
 // Points, first divergence and an unnamed finding for it. Inputs and timing are the caller's.

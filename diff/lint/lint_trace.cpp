@@ -3,7 +3,9 @@
 #include <map>
 
 #include "core/points.h"
+#include "diff/lint/cache.h"
 #include "diff/lint/lint.h"
+#include "diff/shard/rank_model.h"
 
 namespace ps {
 
@@ -44,34 +46,29 @@ void note_nonfinite(const TraceStep& step, const std::string& name, const Tensor
   report.findings.push_back(std::move(f));
 }
 
-void check_cache(const TraceStep& step, const std::string& name, const TensorView& view,
-                 const std::string& explanation, const ModelConfig& config, const StepSizes& sizes,
-                 Report& report) {
-  Finding f = trace_finding(step, "cache-shape", name, explanation);
-  f.fault_class = "cache";
-  if (view.shape.size() == 4) {
-    const std::int64_t whole = config.prefix_tokens + sizes.past + sizes.length;
-    const std::int64_t length = view.shape[2];
-    if (config.prefix_tokens > 0 && length == whole - config.prefix_tokens) {
-      f.id = "cache-prefix-never-prepended";
-      f.message = "the cache is " + std::to_string(config.prefix_tokens) +
-                  " slots short: the prefix was never put in front";
-    } else if (config.prefix_tokens > 0 && length == whole + config.prefix_tokens) {
-      f.id = "cache-length-includes-prefix";
-      f.message = "the cache is " + std::to_string(config.prefix_tokens) +
-                  " slots long: the prefix stands in it twice";
-    }
-  }
-  report.findings.push_back(std::move(f));
-}
-
-void check_step(const TraceStep& step, const std::optional<ModelConfig>& config, std::int64_t past,
+// `caches`: the config that this rank's caches follow; `config`: that of all points, where they are
+// whole.
+void check_step(const TraceStep& step, const std::optional<ModelConfig>& config,
+                const std::optional<ModelConfig>& caches, std::int64_t past,
                 const std::optional<StepInputs>& inputs, Report& report) {
   for (const auto& entry : step.tensors->entries()) {
     if (is_input(entry.name) || entry.name.starts_with("grad/") || step.op == StepOp::kGenerate) {
       continue;
     }
     note_nonfinite(step, entry.name, entry.view, report);
+    // A cache may stand under another program's name, and alone in its file.
+    if (const auto cache = cache_name(entry.name); cache && entry.view.shape.size() > 2) {
+      if (!caches || step.op != StepOp::kForward) continue;
+      std::optional<StepSizes> sizes;
+      if (inputs) sizes = StepSizes{inputs->batch, inputs->length, past};
+      auto wrong = cache_shape_finding(*cache, entry.name, entry.view.shape, *caches, sizes);
+      if (wrong) {
+        wrong->step = step.step;
+        wrong->rank = step.rank;
+        report.findings.push_back(*std::move(wrong));
+      }
+      continue;
+    }
     const std::optional<PointRef> point = find_point(canonical_point(entry.name));
     if (!point) {
       Finding f =
@@ -100,12 +97,7 @@ void check_step(const TraceStep& step, const std::optional<ModelConfig>& config,
     }
     const StepSizes sizes{inputs->batch, inputs->length, past};
     const std::string wrong = explain_shape(*point, *config, sizes, entry.view.shape);
-    if (wrong.empty()) continue;
-    if (point->spec->op == "cache_append") {
-      check_cache(step, entry.name, entry.view, wrong, *config, sizes, report);
-    } else {
-      report.findings.push_back(trace_finding(step, "shape", entry.name, wrong));
-    }
+    if (!wrong.empty()) report.findings.push_back(trace_finding(step, "shape", entry.name, wrong));
   }
 }
 
@@ -114,7 +106,7 @@ bool has_known_names(const Trace& trace) {
   for (const TraceStep& step : trace.steps()) {
     if (step.op != StepOp::kForward || step.tensors->entries().empty()) return true;
     for (const auto& entry : step.tensors->entries()) {
-      if (is_input(entry.name) || entry.name.starts_with("grad/") ||
+      if (is_input(entry.name) || entry.name.starts_with("grad/") || cache_name(entry.name) ||
           find_point(canonical_point(entry.name))) {
         return true;
       }
@@ -150,10 +142,16 @@ Result<Report> lint_trace(const std::filesystem::path& path,
     f.fix = "of a checkpoint, give the folder with its config.json";
     report.findings.push_back(std::move(f));
   }
+  const std::int64_t tp = trace.manifest().tensor_parallel;
+  std::optional<ModelConfig> on_a_rank = config;
+  if (config && tp > 1) {
+    const bool legal = rejections(head_sizes(*config), tp).empty();
+    on_a_rank = legal ? std::optional(rank_config(*config, rank_share(*config, tp))) : std::nullopt;
+  }
   std::map<std::int64_t, std::int64_t> past;  // by rank
   for (const TraceStep& step : trace.steps()) {
     if (step.op != StepOp::kForward) {
-      check_step(step, config, 0, std::nullopt, report);
+      check_step(step, config, config, 0, std::nullopt, report);
       continue;
     }
     std::int64_t& before = past[step.rank];
@@ -166,10 +164,22 @@ Result<Report> lint_trace(const std::filesystem::path& path,
         report.findings.push_back(trace_finding(step, "inputs", "input_ids", read.error().line()));
       }
     }
-    // Sharded points have their own shapes: only unsharded runs are held to the table.
+    // Ranks may hold points sharded or gathered, but a cache is always a rank's own.
     const bool whole = trace.manifest().tensor_parallel <= 1;
-    check_step(step, whole ? config : std::nullopt, before, inputs, report);
+    check_step(step, whole ? config : std::nullopt, on_a_rank, before, inputs, report);
     if (inputs) before += inputs->length;
+  }
+  for (const TraceStep& step : trace.steps()) {
+    for (Finding& f : cache_differences(*step.tensors, config ? &*config : nullptr)) {
+      f.step = step.step;
+      f.rank = step.rank;
+      report.findings.push_back(std::move(f));
+    }
+  }
+  if (config && trace.manifest().tensor_parallel <= 1) {
+    for (Finding& f : cache_value_findings(trace, *config)) {
+      report.findings.push_back(std::move(f));
+    }
   }
   report.inputs.emplace_back("trace", json_string(path.string()));
   return report;

@@ -48,7 +48,7 @@ class Meaning {
         return at(row(0), q).value_or(0) != 0;
       case Op::kSameSegment:
         return std::any_of(n_.bounds.begin(), n_.bounds.end(), [&](const auto& s) {
-          return s.first <= q && q < s.second && s.first <= k && k < s.second;
+          return s.first <= c_.q && c_.q < s.second && s.first <= c_.k && c_.k < s.second;
         });
       case Op::kSameId:
         return same_id();

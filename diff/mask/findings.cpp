@@ -51,18 +51,16 @@ TopicWords words_of(Topic topic) {
 void add_leaks(const Expected& e, const Mask& leak, std::vector<Finding>& out) {
   if (leak.empty()) return;
   std::map<Topic, std::pair<Mask, std::string>> by_topic;
-  Mask rest = leak;
+  // A leaked pair breaks at least one clause: together they are the expected mask.
   for (const Clause& clause : e.clauses()) {
     const Mask broken = combine(leak, clause.mask, SetOp::kMinus);
     if (broken.empty()) continue;
-    rest = combine(rest, broken, SetOp::kMinus);
     const auto [it, fresh] = by_topic.try_emplace(clause.topic, broken, "");
     if (!fresh) it->second.first = combine(it->second.first, broken, SetOp::kOr);
     const std::string tag = clause.tag.empty() ? std::string() : json_quoted(clause.tag);
     std::string& tags = it->second.second;
     if (!tag.empty()) tags += (tags.empty() ? "" : ",") + tag;
   }
-  if (!rest.empty()) by_topic.try_emplace(Topic::kOther, rest, "");
   for (const auto& [topic, cells] : by_topic) {
     const TopicWords words = words_of(topic);
     out.push_back(cells_finding(words.id, cells_of(cells.first), words.leak, words.fix));
@@ -70,15 +68,20 @@ void add_leaks(const Expected& e, const Mask& leak, std::vector<Finding>& out) {
   }
 }
 
-void collect_prefixes(const Program& p, const Node& node, std::vector<const Node*>& out) {
-  const bool tagged = node.tag == "prefix";
-  if (tagged || node.op == Op::kPrefix) {
+// What lets a prefix pass: tagged so, the op itself, or kv_range(0, P) as an alternative to others.
+void collect_prefixes(const Program& p, const Node& node, bool alternative,
+                      std::vector<const Node*>& out) {
+  const Scalar zero{Scalar::Kind::kInteger, 0};
+  const bool slots = alternative && node.op == Op::kKvRange && node.scalars[0] == zero;
+  if (node.tag == "prefix" || node.op == Op::kPrefix || slots) {
     out.push_back(&node);
     return;
   }
   if (node.op == Op::kNot || node.op == Op::kShift || node.op == Op::kRemap) return;  // moved
-  if (node.op == Op::kRef) return collect_prefixes(p, resolved(p, node), out);
-  for (const Node& arg : node.args) collect_prefixes(p, arg, out);
+  if (node.op == Op::kRef) return collect_prefixes(p, resolved(p, node), alternative, out);
+  for (const Node& arg : node.args) {
+    collect_prefixes(p, arg, alternative || node.op == Op::kOr, out);
+  }
 }
 
 Result<void> add_hidden(const Expected& e, const Mask& hidden, const Mask& self,
@@ -88,7 +91,7 @@ Result<void> add_hidden(const Expected& e, const Mask& hidden, const Mask& self,
                               "compare the clauses that forbid the first pair (parscope mask show "
                               "--why)"));
   std::vector<const Node*> prefixes;
-  collect_prefixes(e.program(), e.program().expr, prefixes);
+  collect_prefixes(e.program(), e.program().expr, false, prefixes);
   Mask in_prefix = filled(e.program().dims, false);
   for (const Node* node : prefixes) {
     PS_TRY(const Mask keys, evaluate(e.program(), *node));

@@ -87,7 +87,6 @@ namespace {
 Node leaf(Op op, std::vector<Scalar> scalars) {
   return {op, "", std::move(scalars), {}, {}, {}, -1, {}};
 }
-constexpr Scalar kInf{Scalar::Kind::kUnbounded, 0};
 
 Node tagged(Node node, const char* tag) {
   node.tag = tag;

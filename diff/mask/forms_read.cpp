@@ -1,5 +1,6 @@
 // Tensors as masks: dtype, values and shape, each judged before the cells are believed.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -57,7 +58,8 @@ void put(Tensor& t, std::size_t i, double x) {
 // How the axes of a tensor lie on B, H, Q, KV; a size of 1 is repeated.
 struct Layout {
   std::array<std::int64_t, 4> size{}, stride{};
-  std::string axes;
+  bool square = false;         // [S,S] where Q != KV: its last Q rows, or its first S columns
+  std::int64_t first_row = 0;  // of the tensor
 };
 
 std::optional<Layout> layout_of(const Shape& shape, const Dims& d) {
@@ -71,10 +73,15 @@ std::optional<Layout> layout_of(const Shape& shape, const Dims& d) {
   if (axes.empty()) return std::nullopt;
   Layout out;
   out.size = {1, 1, 1, 1};
+  const std::int64_t last = shape.back();
+  out.square = d.Q < d.KV && last == shape[shape.size() - 2] && last != 1 &&
+               (last == d.KV || last == d.Q) && axes[axes.size() - 2] == 2;
+  if (out.square && last == d.KV) out.first_row = d.KV - d.Q;
   std::int64_t stride = 1;
   for (std::size_t n = axes.size(); n-- > 0;) {
     const auto axis = static_cast<std::size_t>(axes[n]);
-    if (shape[n] != full[axis] && shape[n] != 1) return std::nullopt;
+    const bool fits = shape[n] == full[axis] || shape[n] == 1 || (out.square && axis >= 2);
+    if (!fits) return std::nullopt;
     out.size[axis] = shape[n];
     out.stride[axis] = shape[n] == 1 ? 0 : stride;
     stride *= shape[n];
@@ -111,7 +118,7 @@ struct Additive {
       if (count++ == 0) first = i;
     }
   };
-  Count nan, pos_inf, bias, narrowed, ones, masked, zeros;
+  Count nan, pos_inf, bias, narrowed, ones, masked;
   double least_bias = HUGE_VAL, most_bias = -HUGE_VAL;
 };
 
@@ -227,13 +234,17 @@ Result<Reading> read_tensor(const TensorView& t, const std::optional<Dims>& want
   Reading out;
   const auto layout = layout_of(t.shape, dims);
   if (!layout) {
-    const bool square = t.shape.size() >= 2 && t.shape.back() == t.shape[t.shape.size() - 2] &&
-                        dims.Q != dims.KV &&
-                        (t.shape.back() == dims.Q || t.shape.back() == dims.KV);
-    return bad_input("mask tensor",
-                     square ? "MK026: a square [S,S] mask where queries and keys differ in number"
-                            : "the shape does not fit the mask",
+    return bad_input("mask tensor", "the shape does not fit the mask",
                      to_string(dims) + " with 1 where an axis is repeated", shape_text(t.shape));
+  }
+  if (layout->square) {
+    Finding f =
+        mask_finding("MK026", Severity::kError, "",
+                     "a square mask where queries and keys differ in number; read as its " +
+                         std::string(layout->first_row > 0 ? "last rows" : "first columns"));
+    f.evidence.emplace_back("shape", shape_text(t.shape));
+    f.fix = "make the mask for the keys of cache and step, one row a new query";
+    out.findings.push_back(std::move(f));
   }
   judge_axes(*layout, dims, expected, t.shape, out.findings);
   const bool additive =
@@ -269,9 +280,7 @@ Result<Reading> read_tensor(const TensorView& t, const std::optional<Dims>& want
         kinds.pos_inf.add(at);
       } else if (x <= half) {
         kinds.masked.add(at);
-      } else if (x == 0) {
-        kinds.zeros.add(at);
-      } else {
+      } else if (x != 0) {
         kinds.bias.add(at);
         if (x == 1) kinds.ones.add(at);
         kinds.least_bias = std::min(kinds.least_bias, x);
@@ -283,8 +292,9 @@ Result<Reading> read_tensor(const TensorView& t, const std::optional<Dims>& want
   const auto& stride = layout->stride;
   out.mask = mask_from_cells(dims, [&](std::int64_t i) {
     const std::int64_t j = i % dims.KV, row = i / dims.KV;
+    if (layout->square && j >= layout->size[3]) return false;
     const std::int64_t at = row / dims.Q / dims.H * stride[0] + row / dims.Q % dims.H * stride[1] +
-                            row % dims.Q * stride[2] + j * stride[3];
+                            (layout->first_row + row % dims.Q) * stride[2] + j * stride[3];
     return attend[static_cast<std::size_t>(at)] != 0;
   });
   return out;

@@ -11,12 +11,6 @@ namespace {
 
 using Kind = Json::Kind;
 
-std::string escaped(std::string_view name) {  // RFC 6901
-  std::string out;
-  for (const char c : name) out += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
-  return out;
-}
-
 std::string names_of(const std::vector<Param>& params) {
   std::string out;
   for (const Param& p : params) out += (out.empty() ? "" : ", ") + std::string(p.name);
@@ -225,7 +219,7 @@ class Parser {
       const bool known = std::any_of(info->params.begin(), info->params.end(),
                                      [&](const Param& p) { return p.name == name; });
       if (!known) {
-        return wrong(at + "/" + escaped(name), "unknown parameter of " + op->brief(),
+        return wrong(at + "/" + pointer_part(name), "unknown parameter of " + op->brief(),
                      names_of(info->params), json_quoted(name));
       }
     }
@@ -249,6 +243,11 @@ class Parser {
   Result<void> offsets(const Json& json, const std::string& base) const {
     if (const Json* q = json.find("q_offset"); q != nullptr && q->is(Kind::kArray)) {
       PS_TRY(program_.q_offset, integers(*q, base + "/q_offset"));
+      if (static_cast<std::int64_t>(program_.q_offset.size()) != program_.dims.B) {
+        return wrong(base + "/q_offset", "wrong number of offsets",
+                     "one number, or B = " + std::to_string(program_.dims.B) + " in a list",
+                     std::to_string(program_.q_offset.size()));
+      }
     } else if (q != nullptr) {
       PS_TRY(program_.q_offset[0], integer(*q, base + "/q_offset"));
     }
@@ -264,7 +263,7 @@ class Parser {
     }
     for (const std::string& name : json.names) program_.defs.push_back({name, {}});
     for (std::size_t i = 0; i < json.names.size(); ++i) {
-      PS_TRY(program_.defs[i].node, node(json.items[i], at + "/" + escaped(json.names[i])));
+      PS_TRY(program_.defs[i].node, node(json.items[i], at + "/" + pointer_part(json.names[i])));
     }
     return {};
   }
@@ -282,7 +281,7 @@ class Parser {
       static const std::vector<std::string> kKnown = {
           "schema", "B", "H", "Q", "KV", "q_offset", "kv_offset", "arrays", "defs", "expr"};
       if (std::find(kKnown.begin(), kKnown.end(), name) == kKnown.end()) {
-        return wrong(base + "/" + escaped(name), "unknown field of a mask program",
+        return wrong(base + "/" + pointer_part(name), "unknown field of a mask program",
                      "schema, B, H, Q, KV, q_offset, kv_offset, arrays, defs, expr");
       }
     }
@@ -297,7 +296,7 @@ class Parser {
       }
       for (std::size_t i = 0; i < arrays->names.size(); ++i) {
         PS_TRY(Array a, array(arrays->names[i], arrays->items[i],
-                              base + "/arrays/" + escaped(arrays->names[i])));
+                              base + "/arrays/" + pointer_part(arrays->names[i])));
         program_.arrays.push_back(std::move(a));
       }
     }
@@ -324,12 +323,6 @@ Result<Program> parse_program(const Json& json, const std::string& where, const 
 Result<Program> parse_program_text(std::string_view text, const std::string& where) {
   PS_TRY(const Json json, parse_json(text, where, {128, 1 << 26}));
   return parse_program(json, where);
-}
-
-Result<Node> parse_node(const Json& json, const Program& program, const std::string& where,
-                        const std::string& base) {
-  Program copy = program;  // the parser only adds to it what it declares
-  return Parser(copy, where).node(json, base);
 }
 
 Json with_expression(const Json& program, const Json& expr, const Json* extra) {

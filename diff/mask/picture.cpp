@@ -118,6 +118,7 @@ Image draw_mask(const View& v, int most_pixels) {
       image.fill(box(r, c), mixed({235, 235, 235}, kAllowed, share));
     }
   }
+  image.frame({kLeft - 1, kTop - 1, width + 2, height + 2}, kMark);
   // Errors last, at least 3 x 3 pixels each, so that no neighbour hides one.
   for (std::int64_t r = 0; r < t.nq; ++r) {
     for (std::int64_t c = 0; c < t.nk; ++c) {
@@ -147,7 +148,6 @@ Image draw_mask(const View& v, int most_pixels) {
       if (j >= 0 && j < t.columns) image.fill({box(0, j / t.bk).x, kTop - 6, 1, 5}, kMark);
     }
   }
-  image.frame({kLeft - 1, kTop - 1, width + 2, height + 2}, kMark);
   image.text(kLeft, 6,
              to_string(v.mask->dims()) + " batch " + std::to_string(v.batch) + " head " +
                  std::to_string(v.head),

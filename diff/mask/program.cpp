@@ -73,8 +73,6 @@ std::string list_json(const std::vector<std::int64_t>& values) {
   return out + "]";
 }
 
-}  // namespace
-
 std::string node_json(const Node& node, const Program& program) {
   const OpInfo& info = info_of(node.op);
   std::string out = "{\"op\":" + json_quoted(info.name);
@@ -109,6 +107,8 @@ std::string node_json(const Node& node, const Program& program) {
   if (!node.tag.empty()) out += ",\"tag\":" + json_quoted(node.tag);
   return out + "}";
 }
+
+}  // namespace
 
 std::string program_json(const Program& p) {
   std::string out = "{\"schema\":\"parscope.mask/1\",\"B\":" + std::to_string(p.dims.B) +

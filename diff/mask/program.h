@@ -126,10 +126,6 @@ Result<Program> parse_program_text(std::string_view text, const std::string& whe
 // golden case are written so.
 Json with_expression(const Json& program, const Json& expr, const Json* extra_arrays);
 
-// An expression that uses the arrays and defs of `program`.
-Result<Node> parse_node(const Json& json, const Program& program, const std::string& where,
-                        const std::string& base);
-
 // Depth, size after refs are followed, shapes against B, H, Q, KV: what parsing ends with, and what
 // a program made by other means has to pass.
 Result<void> validate(const Program& program, const std::string& where,
@@ -137,7 +133,6 @@ Result<void> validate(const Program& program, const std::string& where,
 
 // Canonical JSON: every parameter that is not at its default, in the order of ops.def.
 std::string program_json(const Program& program);
-std::string node_json(const Node& node, const Program& program);
 
 // Whether the cells depend on b or h at all; planes are shared where they do not.
 struct Varies {

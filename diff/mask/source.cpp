@@ -65,7 +65,7 @@ Result<Source> open_tensors(const std::string& path, const std::string& part) {
   const auto& entries = out.file->entries();
   const bool folder = part.empty() || part.ends_with('/');
   if (folder && out.file->find(part + "kv_num_blocks") != nullptr) {
-    out.lists = "=" + part;
+    out.lists = part;
     return out;
   }
   std::string names;
@@ -117,7 +117,7 @@ Result<BlockLists> read_lists(const Source& source, const Dims& dims, const Sour
   l.dims = dims;
   l.nq = (dims.Q + o.bq - 1) / o.bq;
   l.nk = (dims.KV + o.bk - 1) / o.bk;
-  const std::string prefix = source.lists.substr(1);
+  const std::string& prefix = *source.lists;
   const std::int64_t planes = dims.B * dims.H, tiles = planes * l.nq * l.nk;
   const auto read = [&](BlockList& list, const std::string& name, std::int64_t rows,
                         bool optional) -> Result<void> {
@@ -191,7 +191,7 @@ Result<Reading> read_source(const Source& source, const Expected* expected,
     PS_TRY(out.mask, evaluate(*source.program));
     return out;
   }
-  if (!source.lists.empty()) {
+  if (source.lists) {
     if (expected == nullptr) {
       return bad_input(source.name, "block lists alone are no mask",
                        "the program of their partial tiles");

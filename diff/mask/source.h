@@ -17,7 +17,7 @@ struct Source {
   std::optional<Program> program;
   std::optional<SafetensorsFile> file;  // keeps the views alive
   std::optional<TensorView> tensor;
-  std::string lists;  // prefix of FlexAttention's tables in the file, with a mark in front: "=bm/"
+  std::optional<std::string> lists;  // FlexAttention's tables: what stands before their names
 };
 
 // WORD is FILE, FILE#/pointer, FILE.safetensors:TENSOR, FILE.safetensors:PREFIX/ (block lists), the

@@ -13,12 +13,6 @@ constexpr std::int64_t kMostDepth = 256;
 
 bool one_or(std::int64_t have, std::int64_t n) { return have == 1 || have == n; }
 
-std::string escaped(std::string_view name) {
-  std::string out;
-  for (const char c : name) out += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
-  return out;
-}
-
 struct Cost {
   std::int64_t nodes = 0, depth = 0;
 };
@@ -41,7 +35,7 @@ class Validator {
     }
     if (state_[i] == 0) {
       state_[i] = 1;
-      PS_TRY(cost_[i], node(p_.defs[i].node, "/defs/" + escaped(p_.defs[i].name)));
+      PS_TRY(cost_[i], node(p_.defs[i].node, "/defs/" + pointer_part(p_.defs[i].name)));
       state_[i] = 2;
     }
     return cost_[i];
@@ -91,7 +85,14 @@ class Validator {
       const std::string spot = at + "/" + std::string(p.name);
       if (p.is_array()) {
         const int index = n.arrays[array++];
-        if (index < 0 || p.kind != ParamKind::kMap) continue;
+        if (index < 0) continue;
+        const std::string problem = use_problem(p_, index, p.kind);
+        if (!problem.empty()) {
+          const Array& a = p_.arrays[static_cast<std::size_t>(index)];
+          return wrong(spot, "array " + json_quoted(a.name) + " has the wrong shape", problem,
+                       shape_text(a.shape));
+        }
+        if (p.kind != ParamKind::kMap) continue;
         const auto& data = p_.arrays[static_cast<std::size_t>(index)].data;
         for (const std::int64_t x : data) {
           if (x >= -kMaxPosition && x <= kMaxPosition) continue;
@@ -124,6 +125,12 @@ class Validator {
 };
 
 }  // namespace
+
+std::string pointer_part(std::string_view name) {
+  std::string out;
+  for (const char c : name) out += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
+  return out;
+}
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string out = "[";
@@ -186,7 +193,7 @@ Result<void> validate(const Program& program, const std::string& where, const st
     return v.wrong("", "too many planes", "B * H of at most 2^24");
   }
   for (std::size_t i = 0; i < program.defs.size(); ++i) {
-    PS_TRY(const Cost cost, v.def(i, "/defs/" + escaped(program.defs[i].name)));
+    PS_TRY(const Cost cost, v.def(i, "/defs/" + pointer_part(program.defs[i].name)));
     (void)cost;
   }
   PS_TRY(const Cost cost, v.node(program.expr, "/expr"));

@@ -8,6 +8,7 @@
 
 namespace ps::mask {
 
+std::string pointer_part(std::string_view name);  // escaped by RFC 6901
 std::string shape_text(const std::vector<std::int64_t>& shape);
 // Values against the shape's product.
 std::string array_problem(const Array& array);

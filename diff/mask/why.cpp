@@ -4,6 +4,7 @@
 
 #include "diff/mask/evaluate.h"
 #include "diff/mask/text.h"
+#include "diff/mask/validate.h"
 
 namespace ps::mask {
 
@@ -151,7 +152,7 @@ class Turner {
 
  private:
   static std::string element(const Array& a, std::size_t i) {
-    return "/arrays/" + a.name + "/data/" + std::to_string(i);
+    return "/arrays/" + pointer_part(a.name) + "/data/" + std::to_string(i);
   }
   static std::uint64_t distance(std::int64_t a, std::int64_t b) {
     const auto x = static_cast<std::uint64_t>(a), y = static_cast<std::uint64_t>(b);

@@ -72,6 +72,9 @@ ScriptStep Script::forward_step(StepInputs inputs, bool greedy) {
   out.step.greedy = greedy;
   last_length_ = inputs.length;
   out.inputs = std::move(inputs);
+  if (plan_.visible) {
+    out.inputs.visible = plan_.visible(out.inputs.batch, out.inputs.length, past_);
+  }
   return out;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -16,6 +17,10 @@ struct RunPlan {
   StepInputs prompt;
   std::int64_t decode_steps = 0;
   std::int64_t chunk = 0;  // tokens a prefill call; 0 = all at once
+  // The mask of a step, StepInputs::visible; empty: the model's own rules.
+  std::function<std::vector<std::int64_t>(std::int64_t rows, std::int64_t length,
+                                          std::int64_t past)>
+      visible{};
   std::int64_t beams = 1;  // more than 1: rows are repeated, and caches reordered each step
 };
 

@@ -6,26 +6,15 @@
 #include <string>
 #include <vector>
 
-#include "diff/shard/bytes.h"
+#include "diff/shard/same_bits.h"
 
 namespace ps {
-
-struct ShardQuestion {
-  const Plan* plan = nullptr;
-  const ModelConfig* config = nullptr;
-  const SourceLookup* sources = nullptr;
-  const PlanRecord* record = nullptr;  // what it should be
-  TensorView actual;
-};
 
 struct Hypothesis {
   std::string code;        // "TP003"
   bool loss_only = false;  // right but for precision: a warning
   std::string words;       // "holds rank 1's slice"
 };
-
-// Equal to the plan, after the plan's bytes took the shard's type.
-bool equals_plan(const ShardQuestion& question);
 
 // How many hypotheses there are, in the order of 7.1, and one of them.
 std::size_t hypothesis_count();

@@ -264,6 +264,7 @@ Result<JoinedTrace> JoinedTrace::of(Trace trace, const ModelConfig* model) {
     out.trace_ = std::move(trace);
     return out;
   }
+  out.ranks_ = trace.manifest().tensor_parallel;
   ModelConfig config;
   if (!trace.manifest().model_json.empty()) {
     PS_TRY(ParsedConfig parsed, parse_config(trace.manifest().model_json, "trace.json/model"));

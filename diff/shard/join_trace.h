@@ -32,6 +32,7 @@ class JoinedTrace {
 
   const Trace& trace() const { return trace_; }
   const std::vector<Finding>& findings() const { return findings_; }
+  std::int64_t ranks() const { return ranks_; }  // that were joined; 1 for one
 
  private:
   JoinedTrace() = default;
@@ -39,6 +40,7 @@ class JoinedTrace {
   std::shared_ptr<Folder> folder_;
   Trace trace_;
   std::vector<Finding> findings_;
+  std::int64_t ranks_ = 1;
 };
 
 // What the ranks said goes before what the comparison of the joined values says: it is closer to

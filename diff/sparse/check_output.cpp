@@ -183,8 +183,7 @@ Result<void> check_output(const SparseLayerCheck& c, const SparseAttended& dense
   const SparseConfig& config = c.subject.config;
   const std::string name = c.point("out");
   const TensorView* stored = c.subject.find(name);
-  const bool complete = c.chosen.count() * (c.mask.heads < c.chosen.heads ? 1 : 1) ==
-                        c.mask.count() * (c.chosen.heads / c.mask.heads);
+  const bool complete = c.chosen.count() * c.mask.heads == c.mask.count() * c.chosen.heads;
   if (!c.lists.empty() && config.selector == SparseSelector::kWalk &&
       config.tau >= c.allowed.keys && !complete) {
     c.findings.add("SP009", c.point("selected"), {},

@@ -7,15 +7,17 @@ namespace ps::reference::faults {
 namespace {
 
 void propose(Scene& scene, Proposals& out) {
-  propose_wrap(
-      scene, out, scene.ops("rope"),
-      [](const Op& good, const Tensors& in, const Tensors&) {
-        const at::Tensor x = in[0].flatten(2);
-        const std::int64_t n = good.run(in, {}).size(1);
-        const at::Tensor heads = x.reshape({x.size(0), n, x.size(1), -1});  // not transposed
-        return rotate(heads, in[1].unsqueeze(1), in[2].unsqueeze(1));
-      },
-      "q and k as [rows, heads, tokens, size]");
+  const BadRun untransposed = [](const Op& good, const Tensors& in, const Tensors&) {
+    const at::Tensor x = in[0].flatten(2);
+    const std::int64_t n = good.run(in, {}).size(1);
+    const at::Tensor heads = x.reshape({x.size(0), n, x.size(1), -1});  // not transposed
+    return rotate(heads, in[1].unsqueeze(1), in[2].unsqueeze(1));
+  };
+  for (const Scope& scope : module_groups(scene.ops("rope"))) {
+    out.push_back({joined("q and k as [rows, heads, tokens, size]", scope.words),
+                   {},
+                   wrap(scope.points, untransposed)});
+  }
   propose_wrap(
       scene, out, scene.ops("context"),
       [](const Op& good, const Tensors& in, const Tensors& w) {

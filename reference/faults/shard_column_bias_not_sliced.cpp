@@ -22,7 +22,15 @@ void propose(Scene& scene, Proposals& out) {
     for (const Point& point : biased) {
       propose_linear(scene, out, {point}, bad, module_words(point), parameters);
     }
-    if (biased.size() > 1) propose_linear(scene, out, biased, bad, "all biases", parameters);
+    if (biased.size() < 2) continue;
+    propose_linear(scene, out, biased, bad, "all biases", parameters);
+    std::vector<Point> qkv;
+    for (const Point& point : biased) {
+      if (point.find("_attn.") != std::string::npos) qkv.push_back(point);
+    }
+    if (qkv.size() < biased.size()) {
+      propose_linear(scene, out, qkv, bad, "biases of q, k and v", parameters);
+    }
   }
 }
 

@@ -11,7 +11,8 @@ bool looks_random(const at::Tensor& x, const at::Tensor& found, const at::Tensor
   if (!same_shape(found, right) || !at::isfinite(found).all().item<bool>()) return false;
   const double cosine = ((found * right).sum() / (found.norm() * right.norm())).item<double>();
   const double cells = static_cast<double>(found.numel());
-  if (cells < 64 || std::fabs(cosine) > 5.0 / std::sqrt(static_cast<double>(found.size(-1))))
+  if (cells < 64 ||
+      std::fabs(cosine) > std::min(0.4, 3.0 / std::sqrt(static_cast<double>(found.size(-1)))))
     return false;
   const double spread =
       (found.norm() / std::sqrt(static_cast<double>(found.size(-1))) / x.norm()).item<double>();
@@ -28,7 +29,7 @@ void propose(Scene& scene, Proposals& out) {
         return at::zeros_like(linear_map(x, w));
       },
       "all zero");
-  if (!scene.solving() || scene.point() != "lm_head" || scene.chain().size() != 1) return;
+  if (!scene.solving() || scene.point() != "lm_head" || !scene.ops("scores").empty()) return;
   at::Tensor x = scene.value(scene.net().find("lm_head")->inputs[0]);
   if (x.size(1) > scene.observed().size(1)) x = x.slice(1, -1);
   if (!looks_random(x, scene.observed(), scene.expected())) return;

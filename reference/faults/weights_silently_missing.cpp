@@ -10,7 +10,8 @@ bool looks_random(const at::Tensor& x, const at::Tensor& found, const at::Tensor
   if (!same_shape(found, right) || !at::isfinite(found).all().item<bool>()) return false;
   const double cosine = ((found * right).sum() / (found.norm() * right.norm())).item<double>();
   const double cells = static_cast<double>(found.numel());
-  if (cells < 64 || std::fabs(cosine) > 5.0 / std::sqrt(static_cast<double>(found.size(-1))))
+  if (cells < 64 ||
+      std::fabs(cosine) > std::min(0.4, 3.0 / std::sqrt(static_cast<double>(found.size(-1)))))
     return false;
   const double spread =
       (found.norm() / std::sqrt(static_cast<double>(found.size(-1))) / x.norm()).item<double>();
@@ -40,8 +41,9 @@ void propose(Scene& scene, Proposals& out) {
                      })});
     }
   }
-  if (!scene.solving() || scene.chain().size() != 1) return;
-  const Op& op = *scene.chain()[0];
+  // What the op read is known, or follows without attention from what is.
+  if (!scene.solving() || !scene.ops("scores").empty()) return;
+  const Op& op = *scene.chain().back();
   if (op.kind != "linear" || op.point == "lm_head") return;
   const at::Tensor x = scene.value(op.inputs[0]);
   for (const bool biased : {true, false}) {

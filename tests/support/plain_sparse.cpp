@@ -113,6 +113,7 @@ std::vector<std::int32_t> PlainSparse::pick(const double* scores, const std::uin
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
                    [&](std::int32_t a, std::int32_t b) { return scores[a] > scores[b]; });
+  if (does("tau_ranks") && c.tau % 2 == 0) std::reverse(order.begin(), order.end());
   if (does("prepend_block0") && !decode) {
     order.resize(at(std::min(c.tau, n)));
     order.pop_back();
@@ -185,12 +186,12 @@ SparseLayer PlainSparse::select_and_attend(std::int64_t layer,
         std::int64_t from = block * c.block;
         const std::int64_t to = std::min(keys, from + c.block);
         const bool newest = decode && query && block == first;
-        if (newest) from = std::max(from, keys - c.decode_window);
+        if (newest) from = std::max(from, keys - (does("one_query") ? 1 : c.decode_window));
         for (std::int64_t t = from; t < to; ++t) {
           const bool valid = query ? q_valid[at(t)] != 0 : s.key_valid[at(b)][at(t)] != 0;
           if (!valid && !does("padded_mean")) continue;
           ++count;
-          const Token& token = s.tokens[at(b)][at(t)];
+          const Token& token = s.tokens[at(does("batch_leak") ? 0 : b)][at(t)];
           const auto& from_heads = query ? token.q : token.k;
           const std::int64_t heads = query ? c.heads : c.kv_heads;
           for (std::int64_t d = 0; d < dim; ++d) {
@@ -332,7 +333,8 @@ SparseLayer PlainSparse::select_and_attend(std::int64_t layer,
         for (std::size_t a = 0; a < seen.size(); ++a) {
           for (std::int64_t d = 0; d < dim; ++d) {
             result[at(((b * c.heads + h) * queries + i) * dim + d)] +=
-                p[a] / sum * s.tokens[at(b)][at(seen[a])].v[at(h / group * dim + d)];
+                p[a] / (does("unnormalised") ? sum + 1 : sum) *
+                s.tokens[at(b)][at(seen[a])].v[at(h / group * dim + d)];
           }
         }
       }

@@ -8,6 +8,9 @@
 #include "diff/isolate/lockstep.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
+#include "diff/run/recommend.h"
+#include "diff/shard/join_trace.h"
+#include "diff/shard/rank_engine.h"
 
 namespace ps::cli {
 
@@ -21,10 +24,12 @@ constexpr Option kOptions[] = {
     kSteps,
     kChunk,
     kBeams,
+    kMask,
     kEngineOption,
     kDevice,
     kDType,
     kThreads,
+    kTp,
     {"--cross-check", "WHAT", "what the reference computes in: f64 (default) or same"},
     {"--candidate", "DIR",
      "the candidate reads config and weights from DIR instead\n"
@@ -58,6 +63,7 @@ void describe(const EngineChoice& choice, const RunPlan& plan, Report& report) {
   report.inputs.emplace_back("decode_steps", std::to_string(plan.decode_steps));
   report.inputs.emplace_back("chunk", std::to_string(plan.chunk));
   report.inputs.emplace_back("beams", std::to_string(plan.beams));
+  if (plan.visible) report.inputs.emplace_back("mask", "\"given\"");
   report.inputs.emplace_back("padded", plan.prompt.attention_mask ? "true" : "false");
 }
 
@@ -66,6 +72,9 @@ Result<int> run(const Arguments& arguments) {
   if (arguments.positionals().size() != 1) {
     return bad_input("parscope check", "wrong arguments", "one MODEL_DIR",
                      std::to_string(arguments.positionals().size()));
+  }
+  if (arguments.has("--mask") && arguments.has("--invariants")) {
+    return bad_input("--invariants", "holds for causal attention only", "no --mask");
   }
   ReportOptions files;
   files.github = arguments.has("--github");
@@ -80,6 +89,10 @@ Result<int> run(const Arguments& arguments) {
                                           ? open_model_at(arguments.get("--candidate"))
                                           : Result<Model>(model));
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, kDefaultCandidate));
+  if (choice.reference && choice.tp > 1) {
+    return bad_input("--tp", "the candidate runs on ranks, and the reference is whole",
+                     "--engine model");
+  }
   const std::string cross = arguments.get("--cross-check", "f64");
   if (cross != "f64" && cross != "same") {
     return bad_input("--cross-check", "unknown choice", "f64 or same", cross);
@@ -87,12 +100,20 @@ Result<int> run(const Arguments& arguments) {
   PS_TRY(RunPlan plan, run_plan(arguments, model.config));
   const bool nothing_asked = !arguments.has("--prompt") && !arguments.has("--tokens") &&
                              !arguments.has("--random") && !arguments.has("--steps");
-  if (nothing_asked) plan.decode_steps = 2;
+  if (nothing_asked) {
+    RunPlan probe = recommended_inputs(model.config, 1).plan;
+    if (arguments.has("--chunk")) probe.chunk = plan.chunk;
+    if (arguments.has("--beams") || choice.tp > 1) probe.beams = plan.beams;
+    const bool masked = arguments.has("--mask");
+    if (masked) plan.decode_steps = 2;  // the mask was evaluated for the plan's own lengths
+    if (!masked) plan = std::move(probe);
+  }
 
   ReferenceOptions truth;
   truth.dtype = cross == "f64" ? DType::kF64 : choice.options.dtype;
   truth.threads = choice.options.threads;
   truth.weights_through = choice.options.dtype;
+  truth.candidate_ranks = choice.tp;
   PS_TRY(const std::unique_ptr<Engine> candidate, open_engine(candidate_model, choice));
   PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, truth));
   const double opened = seconds_since(start);
@@ -123,6 +144,10 @@ Result<int> run(const Arguments& arguments) {
     }
     for (Finding& f : invariant_findings(invariants)) report.findings.push_back(std::move(f));
   }
+  if (const auto* ranks = dynamic_cast<const RankEngine*>(candidate.get())) {
+    add_rank_findings(report, ranks->findings());
+    report.environment.emplace_back("tensor_parallel", std::to_string(choice.tp));
+  }
   describe(choice, plan, report);
   report.timing = {{"open_seconds", number(opened)},
                    {"check_seconds", number(seconds_since(start) - opened)}};
@@ -150,8 +175,9 @@ const Command& check_command() {
       "lockstep. Each op is redone by the reference in float64 from the candidate's own inputs, so "
       "a\n"
       "wrong op is told from one that only inherited wrong inputs. Bounds are derived from the\n"
-      "candidate's type; the report states them. Without inputs: a ragged random batch and two\n"
-      "decode steps.\n\n"
+      "candidate's type; the report states them. A wrong op's cause is named when replaying the "
+      "fault\n"
+      "explains it. Without inputs: what parscope probe recommends.\n\n"
       "  parscope check fixtures/models/parscale-bytes\n"
       "  parscope check MODEL --dtype bf16 --random 4x33 --steps 3 --chunk 16 --report out/",
       kOptions,

@@ -41,6 +41,7 @@ Result<int> run(const Arguments& arguments) {
   truth.dtype = DType::kF64;
   truth.threads = static_cast<int>(threads);
   truth.weights_through = trace.run_dtype();
+  truth.candidate_ranks = joined.ranks();
   PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, truth));
 
   Progress progress("examining");

@@ -80,7 +80,9 @@ const Command& golden_command() {
       "Finds every case below DIR and runs it. The reference is held to 1e-12 of a tensor's scale "
       "in\n"
       "float64 and 1e-5 in float32; 16-bit runs to the rounding that their type explains.\n"
-      "Rows that no key is visible to follow the case's producer and are counted.\n\n"
+      "Rows that no key is visible to follow the case's producer and are counted.\n"
+      "Tensor-parallel cases: plans with CRCs, shards bit for bit, points of simulated ranks in "
+      "float64\nto 1e-12, and every planted fault named and placed; always by the reference.\n\n"
       "  parscope golden verify fixtures/golden\n"
       "  parscope golden verify fixtures/golden --dtype f32 --json",
       kOptions,

@@ -41,18 +41,25 @@ Result<int> run(const Arguments& arguments) {
 }  // namespace
 
 const Command& lint_command() {
-  static const Command command{"lint",
-                               "checks a config, a checkpoint or a trace without running anything",
-                               "lint MODEL_DIR | TRACE [options]",
-                               "A model directory: every rule of its config.json (field, value, "
-                               "rule), every tensor's name,\n"
-                               "shape and type, weights that are NaN or were never loaded.\n"
-                               "A trace (a directory with trace.json, or one .safetensors file): "
-                               "names, shapes axis by axis,\n"
-                               "cache lengths, inputs, values that are not finite.\n\n"
-                               "  parscope lint fixtures/models/parscale-bytes",
-                               kOptions,
-                               run};
+  static const Command command{
+      "lint",
+      "checks a config, a checkpoint or a trace without running anything",
+      "lint MODEL_DIR | TRACE [options]",
+      "A model directory: every rule of its config.json (field, value, "
+      "rule), every tensor's name,\n"
+      "shape and type, weights that are NaN or were never loaded.\n"
+      "A trace (a directory with trace.json, or one .safetensors file): "
+      "names, shapes axis by axis,\n"
+      "caches, inputs, values that are not finite. Caches are also followed from step to step:\n"
+      "what was cached stays (TP041), grows by the new tokens (TP040), "
+      "holds rotated keys (TP043),\n"
+      "moves with its beams (TP044). A file with cache tensors alone "
+      "(past_key_values.0.key,\n"
+      "key_cache.0) is explained axis by axis with --model.\n\n"
+      "  parscope lint fixtures/models/parscale-bytes\n"
+      "  parscope lint cache.safetensors --model fixtures/models/parscale-bytes",
+      kOptions,
+      run};
   return command;
 }
 

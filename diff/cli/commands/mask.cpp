@@ -1,9 +1,12 @@
-// parscope mask show|check|diff
+// parscope mask show|check|diff|probe
 #include <algorithm>
 
 #include "core/file.h"
 #include "core/json.h"
 #include "diff/cli/command.h"
+#include "diff/cli/engines.h"
+#include "diff/cli/mask_probe.h"
+#include "diff/cli/mask_request.h"
 #include "diff/cli/output_probe.h"
 #include "diff/mask/ledger.h"
 #include "diff/mask/picture.h"
@@ -26,137 +29,34 @@ using mask::Reading;
 using mask::Source;
 
 constexpr Option kOptions[] = {
-    {"--size", "B,H,Q,KV",
-     "sizes of an expression that gives none; also Q,KV or one number for both"},
+    {"--size", "B,H,Q,KV", "sizes of an expression that gives none; also Q,KV, or one for both"},
     {"--form", "NAME",
-     "what a tensor's values mean: attend (true = may attend), masked (true = hidden),\n"
-     "additive (0 or -inf); default auto: additive if floating, else attend"},
+     "what a tensor's values mean: attend (true = may attend), masked\n"
+     "(true = hidden), additive (0 or -inf); default auto: by dtype"},
     {"--cast", "TYPE", "convert an additive mask to f32, bf16 or f16 first, as a model would"},
     {"--block", "BQ,BK", "tile of block lists and of the summary; default 128,128"},
     {"--edges", "RULE",
-     "an all-true tile at the edge is partial (torch, the default) or full (inbounds)"},
+     "an all-true tile at the edge is partial (torch, the default) or\nfull (inbounds)"},
     {"--why", "B,H,I,J", "show: which clauses decide this pair, and what would turn it over"},
-    {"--plane", "B,H",
-     "which batch row and head to draw; default: the first that differs, else 0,0"},
-    {"--sample", "", "show: a table of the positions that say most instead of a picture"},
+    {"--plane", "B,H", "batch row and head to draw; default: the first that differs"},
+    {"--sample", "", "show: a table of the positions that say most, not a picture"},
     {"--text", "", "show: the program in the text syntax"},
     {"--png", "FILE", "write a picture"},
-    {"--steps", "FILE", "check: a JSON list of the programs of generation steps"},
+    {"--step-list", "FILE", "check: a JSON list of the programs of generation steps"},
     {"--ledger", "FILE", "check: a JSON list of attention calls, requested and executed backend"},
+    kEngineOption,
+    kDevice,
+    kDType,
+    kThreads,
+    kTokens,
+    kRandom,
+    kSeed,
+    kSteps,
+    kChunk,
     kJson,
     kQuiet};
 
-Result<std::vector<std::int64_t>> numbers(const Arguments& a, std::string_view option) {
-  const std::string text = a.get(option);
-  std::vector<std::int64_t> out;
-  for (std::size_t at = 0; at <= text.size();) {
-    const std::size_t end = std::min(text.find(',', at), text.size());
-    PS_TRY(const std::int64_t x,
-           parse_integer(text.substr(at, end - at), option, 0, mask::kMaxDim));
-    out.push_back(x);
-    at = end + 1;
-  }
-  return out;
-}
-
-struct Request {
-  std::optional<Dims> sizes;
-  mask::SourceOptions read;
-  std::optional<std::pair<std::int64_t, std::int64_t>> plane;
-};
-
-Result<Request> request(const Arguments& a) {
-  Request out;
-  if (a.has("--size")) {
-    PS_TRY(const auto n, numbers(a, "--size"));
-    if (n.size() != 1 && n.size() != 2 && n.size() != 4) {
-      return bad_input("--size", "wrong number of sizes", "N, Q,KV or B,H,Q,KV", a.get("--size"));
-    }
-    out.sizes = n.size() == 4 ? Dims{n[0], n[1], n[2], n[3]} : Dims{1, 1, n.front(), n.back()};
-    if (out.sizes->B < 1 || out.sizes->H < 1) return bad_input("--size", "B and H are 1 or more");
-  }
-  if (a.has("--form")) {
-    const auto form = mask::form_from(a.get("--form"));
-    if (!form) {
-      return bad_input("--form", "unknown form", "auto, attend, masked or additive",
-                       a.get("--form"));
-    }
-    out.read.form = *form;
-  }
-  if (a.has("--cast")) {
-    const auto dtype = dtype_from_short(a.get("--cast"));
-    if (!dtype || (*dtype != DType::kF32 && *dtype != DType::kBF16 && *dtype != DType::kF16)) {
-      return bad_input("--cast", "cannot convert to this type", "f32, bf16 or f16",
-                       a.get("--cast"));
-    }
-    out.read.cast = *dtype;
-  }
-  if (a.has("--block")) {
-    PS_TRY(const auto n, numbers(a, "--block"));
-    const bool good = (n.size() == 1 || n.size() == 2) &&
-                      *std::min_element(n.begin(), n.end()) > 0 &&
-                      *std::max_element(n.begin(), n.end()) <= (1 << 24);
-    if (!good) return bad_input("--block", "not a tile", "BQ,BK", a.get("--block"));
-    out.read.bq = n.front();
-    out.read.bk = n.back();
-  }
-  if (a.has("--edges")) {
-    const std::string rule = a.get("--edges");
-    if (rule != "torch" && rule != "inbounds") {
-      return bad_input("--edges", "unknown rule", "torch or inbounds", rule);
-    }
-    out.read.rule = rule == "torch" ? mask::EdgeRule::kTorch : mask::EdgeRule::kInbounds;
-  }
-  if (a.has("--plane")) {
-    PS_TRY(const auto n, numbers(a, "--plane"));
-    if (n.size() != 2) return bad_input("--plane", "not a plane", "B,H", a.get("--plane"));
-    out.plane = {n[0], n[1]};
-  }
-  return out;
-}
-
-std::string number_json(double x) {
-  char text[40];
-  std::snprintf(text, sizeof text, "%.17g", x);
-  return text;
-}
-
-std::string blocks_json(const Mask& m, std::int64_t bq, std::int64_t bk) {
-  const mask::BlockSummary s = mask::summarize(m, bq, bk);
-  const auto totals = [&](mask::EdgeRule rule) {
-    const auto t = s.totals(rule);
-    return "{\"empty\":" + std::to_string(t.empty) + ",\"partial\":" + std::to_string(t.partial) +
-           ",\"full\":" + std::to_string(t.full) + "}";
-  };
-  return "{\"tile\":[" + std::to_string(bq) + "," + std::to_string(bk) +
-         "],\"torch\":" + totals(mask::EdgeRule::kTorch) +
-         ",\"inbounds\":" + totals(mask::EdgeRule::kInbounds) + "}";
-}
-
-// Facts about a mask for a report.
-std::string facts_json(const Mask& m, const Request& r) {
-  const Dims& d = m.dims();
-  const double cells =
-      static_cast<double>(d.B * d.H) * static_cast<double>(d.Q) * static_cast<double>(d.KV);
-  const std::int64_t allowed = m.count();
-  const auto empty = m.first_empty_row();
-  std::string out =
-      "{\"shape\":" + mask::to_string(d) + ",\"allowed\":" + std::to_string(allowed) +
-      ",\"density\":" + number_json(cells > 0 ? static_cast<double>(allowed) / cells : 0) +
-      ",\"fully_masked_rows\":" + std::to_string(m.empty_rows()) + ",\"first_fully_masked\":";
-  out += empty ? "[" + std::to_string((*empty)[0]) + "," + std::to_string((*empty)[1]) + "," +
-                     std::to_string((*empty)[2]) + "]"
-               : "null";
-  const std::int64_t tiles =
-      ((d.Q + r.read.bq - 1) / r.read.bq) * ((d.KV + r.read.bk - 1) / r.read.bk);
-  constexpr std::int64_t kMostTiles = 1 << 24;
-  if (tiles <= kMostTiles / std::max<std::int64_t>(1, d.B * d.H)) {
-    out += ",\"blocks\":" + blocks_json(m, r.read.bq, r.read.bk);
-  }
-  return out + "}";
-}
-
-Result<std::pair<std::int64_t, std::int64_t>> plane_of(const Request& r, const Mask& m,
+Result<std::pair<std::int64_t, std::int64_t>> plane_of(const MaskRequest& r, const Mask& m,
                                                        const Mask* expected) {
   if (r.plane) {
     if (r.plane->first < m.dims().B && r.plane->second < m.dims().H) return *r.plane;
@@ -189,7 +89,7 @@ int finish(const Arguments& a, Report& report, const std::string& subject) {
 
 // ---- show ----
 
-Result<int> show(const Arguments& a, const Request& r, const std::string& word) {
+Result<int> show(const Arguments& a, const MaskRequest& r, const std::string& word) {
   PS_TRY(const Source source, mask::open_source(word, r.sizes));
   PS_TRY(const Reading reading, mask::read_source(source, nullptr, r.sizes, r.read));
   const Program* program = source.program ? &*source.program : nullptr;
@@ -199,7 +99,7 @@ Result<int> show(const Arguments& a, const Request& r, const std::string& word) 
   std::string why_text;
   if (a.has("--why")) {
     if (program == nullptr) return bad_input("--why", "a tensor has no clauses", "a mask program");
-    PS_TRY(const auto n, numbers(a, "--why"));
+    PS_TRY(const auto n, mask_numbers(a, "--why"));
     const Dims& d = program->dims;
     if (n.size() != 4 || n[0] >= d.B || n[1] >= d.H || n[2] >= d.Q || n[3] >= d.KV) {
       return bad_input("--why", "no such pair", "B,H,I,J below " + mask::to_string(d),
@@ -212,7 +112,7 @@ Result<int> show(const Arguments& a, const Request& r, const std::string& word) 
   PS_TRY(const auto plane, plane_of(r, reading.mask, nullptr));
   const mask::View view{&reading.mask, nullptr, program, plane.first, plane.second};
   PS_TRY_VOID(write_png(a, view));
-  report.inputs.emplace_back("mask", facts_json(reading.mask, r));
+  report.inputs.emplace_back("mask", mask_facts_json(reading.mask, r));
   if (program != nullptr) {
     report.inputs.emplace_back("program", mask::program_json(*program));
     report.inputs.emplace_back("text", json_string(mask::text_of(*program)));
@@ -256,7 +156,7 @@ void put_first(std::vector<Finding>& all, std::vector<Finding> more) {
 }
 
 // One mask alone: can every query see a key?
-Result<int> check_one(const Arguments& a, const Request& r, const std::string& word,
+Result<int> check_one(const Arguments& a, const MaskRequest& r, const std::string& word,
                       Report& report) {
   PS_TRY(const Source source, mask::open_source(word, r.sizes));
   PS_TRY(const Expected expected, mask::expected_from(source, r.sizes, r.read));
@@ -264,7 +164,7 @@ Result<int> check_one(const Arguments& a, const Request& r, const std::string& w
   if (auto rows = mask::check_rows(expected, reading.mask))
     report.findings.push_back(std::move(*rows));
   put_first(report.findings, reading.findings);
-  report.inputs.emplace_back("mask", facts_json(reading.mask, r));
+  report.inputs.emplace_back("mask", mask_facts_json(reading.mask, r));
   PS_TRY(const auto plane, plane_of(r, reading.mask, nullptr));
   PS_TRY_VOID(
       write_png(a, {&reading.mask, nullptr, &expected.program(), plane.first, plane.second}));
@@ -276,12 +176,19 @@ std::string cells_json(const mask::Cells& cells) {
          ",\"first\":" + (cells.first ? mask::json_of(*cells.first) : "null") + "}";
 }
 
-Result<int> compare_two(const Arguments& a, const Request& r, const std::vector<std::string>& words,
-                        bool all_checks, Report& report) {
+Result<int> compare_two(const Arguments& a, const MaskRequest& r,
+                        const std::vector<std::string>& words, bool all_checks, Report& report) {
   // A text without sizes takes those of the other side.
   auto candidate_source = mask::open_source(words[0], r.sizes);
   std::optional<Dims> sizes = r.sizes;
   if (candidate_source.ok() && candidate_source->program) sizes = candidate_source->program->dims;
+  if (!sizes && candidate_source.ok() && candidate_source->tensor) {
+    const Shape& shape = candidate_source->tensor->shape;
+    const std::size_t n = shape.size();
+    if (n >= 2 && n <= 4) {
+      sizes = Dims{n > 2 ? shape[0] : 1, n == 4 ? shape[1] : 1, shape[n - 2], shape[n - 1]};
+    }
+  }
   PS_TRY(const Source expected_source, mask::open_source(words[1], sizes));
   PS_TRY(const Expected expected, mask::expected_from(expected_source, r.sizes, r.read));
   if (!candidate_source.ok()) {
@@ -302,8 +209,8 @@ Result<int> compare_two(const Arguments& a, const Request& r, const std::vector<
                                std::to_string(c.hidden.count) + " only the expected mask");
     report.findings.push_back(std::move(f));
   }
-  report.inputs.emplace_back("candidate", facts_json(reading.mask, r));
-  report.inputs.emplace_back("expected", facts_json(expected.mask(), r));
+  report.inputs.emplace_back("candidate", mask_facts_json(reading.mask, r));
+  report.inputs.emplace_back("expected", mask_facts_json(expected.mask(), r));
   report.inputs.emplace_back("leak", cells_json(c.leak));
   report.inputs.emplace_back("hidden", cells_json(c.hidden));
   std::string tags, names;
@@ -331,30 +238,38 @@ Result<int> compare_two(const Arguments& a, const Request& r, const std::vector<
 Result<int> run(const Arguments& a) {
   const auto& words = a.positionals();
   const Command& me = mask_command();
-  if (words.empty()) return wrong_usage(me, "no show, check or diff");
+  if (words.empty()) return wrong_usage(me, "no show, check, diff or probe");
   const std::string& verb = words[0];
-  if (verb != "show" && verb != "check" && verb != "diff") {
-    return wrong_usage(me, "cannot '" + verb + "', only show, check and diff");
+  if (verb != "show" && verb != "check" && verb != "diff" && verb != "probe") {
+    return wrong_usage(me, "cannot '" + verb + "', only show, check, diff and probe");
   }
   const std::vector<std::string> names(words.begin() + 1, words.end());
   if (a.has("--png")) PS_TRY_VOID(probe_output(a.get("--png")));
-  PS_TRY(const Request r, request(a));
+  PS_TRY(const MaskRequest r, mask_request(a));
   if (verb == "show") {
     if (names.size() != 1) return wrong_usage(me, "show takes one MASK");
     return show(a, r, names[0]);
   }
   Report report;
+  if (verb == "probe") {
+    if (names.empty() || names.size() > 2)
+      return wrong_usage(me, "probe takes MODEL_DIR [EXPECTED]");
+    std::optional<std::string> expected;
+    if (names.size() == 2) expected = names[1];
+    PS_TRY_VOID(probe_model(a, names[0], expected, report));
+    return finish(a, report, names[0]);
+  }
   const bool check = verb == "check";
   if (!check && names.size() != 2) return wrong_usage(me, "diff takes CANDIDATE and EXPECTED");
   if (names.size() > 2) return wrong_usage(me, "too many arguments: " + names[2]);
-  PS_TRY(report.findings, from_file(a, "--steps", mask::check_step_list));
+  PS_TRY(report.findings, from_file(a, "--step-list", mask::check_step_list));
   PS_TRY(std::vector<Finding> ledger, from_file(a, "--ledger", mask::check_ledger));
   put_first(report.findings, std::move(ledger));
   if (names.size() == 2) return compare_two(a, r, names, check, report);
   if (names.size() == 1) return check_one(a, r, names[0], report);
-  if (!a.has("--steps") && !a.has("--ledger"))
+  if (!a.has("--step-list") && !a.has("--ledger"))
     return wrong_usage(me, "check takes CANDIDATE and EXPECTED");
-  return finish(a, report, a.has("--steps") ? a.get("--steps") : a.get("--ledger"));
+  return finish(a, report, a.has("--step-list") ? a.get("--step-list") : a.get("--ledger"));
 }
 
 }  // namespace
@@ -363,7 +278,7 @@ const Command& mask_command() {
   static const Command command{
       "mask",
       "shows, checks and compares attention masks in any representation",
-      "mask show MASK | mask check [CANDIDATE] EXPECTED | mask diff CANDIDATE EXPECTED [options]",
+      "mask show MASK | check [CANDIDATE] EXPECTED | diff CANDIDATE EXPECTED | probe MODEL",
       "A MASK is a program (a JSON file of parscope.mask/1, or a text), the folder of a golden "
       "case,\n"
       "FILE.json#/variants/0, a tensor (FILE.safetensors:NAME), FlexAttention's block lists\n"
@@ -378,11 +293,17 @@ const Command& mask_command() {
       "check counts leaks by clause, hidden pairs and rows without a key, and names every known\n"
       "mistake that gives the candidate exactly: inverted, transposed, all true, plain causal, "
       "aligned\n"
-      "top-left, off by one, heads permuted (codes MK001 to MK050). diff only compares.\n\n"
+      "top-left, off by one, heads permuted (codes MK001 to MK050). diff only compares.\n"
+      "probe finds the mask that a model really applies, layer by layer and step by step, from "
+      "the\n"
+      "outside: with queries of zero and one-hot values. It is held to the config and the inputs, "
+      "or\n"
+      "to a program: probe MODEL_DIR EXPECTED.\n\n"
       "  parscope mask show 'causal & window(4)' --size 12\n"
       "  parscope mask show fixtures/golden/masks/seed_segments_contiguous --why 0,0,30,5\n"
       "  parscope mask check causal fixtures/golden/masks/seed_segments_contiguous\n"
-      "  parscope mask diff mask.safetensors:bias program.json --form additive --png diff.png",
+      "  parscope mask diff mask.safetensors:bias program.json --form additive --png diff.png\n"
+      "  parscope mask probe fixtures/models/parscale-bytes --random 2x9 --steps 3",
       kOptions,
       run};
   return command;

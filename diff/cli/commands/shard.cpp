@@ -1,6 +1,12 @@
 // parscope shard plan|check MODEL_DIR --tp N [SHARDS]
+#include <filesystem>
+
+#include "core/file.h"
 #include "diff/cli/command.h"
+#include "diff/cli/engines.h"
+#include "diff/shard/check_fsdp.h"
 #include "diff/shard/check_shards.h"
+#include "diff/shard/dtensor_log.h"
 #include "diff/shard/plan_text.h"
 #include "diff/shard/shard_model.h"
 
@@ -10,6 +16,7 @@ namespace {
 
 constexpr Option kOptions[] = {
     {"--tp", "N", "ranks of tensor parallelism"},
+    {"--fsdp", "N", "check shards of FSDP2 over N ranks instead: rows of dim 0"},
     {"--replicate-vocab", "", "an engine that keeps embedding and head whole on every rank"},
     {"--vocab-multiple", "M", "the vocabulary is padded to a multiple of M * N; default 1"},
     {"--layout", "NAME",
@@ -100,25 +107,72 @@ Result<int> run_check(const Arguments& arguments, const std::string& dir, std::i
   options.vocab_given = arguments.has("--replicate-vocab") || arguments.has("--vocab-multiple");
   PS_TRY(const ShardSet shards, open_shards(path));
   PS_TRY(Report report, check_shards(model, tp, shards, options));
+  if (exit_code(report) == 1) report.verdict = Verdict::kDiverged;
   report.inputs = {
       {"model", json_string(dir)}, {"shards", json_string(path)}, {"tp", std::to_string(tp)}};
   return show(arguments, report, path);
 }
 
-Result<int> run(const Arguments& arguments) {
-  const std::vector<std::string>& words = arguments.positionals();
-  if (words.empty()) return wrong_usage(shard_command(), "no 'plan' or 'check'");
-  const bool plan = words[0] == "plan";
-  if (!plan && words[0] != "check") {
-    return wrong_usage(shard_command(), "cannot '" + words[0] + "', only 'plan' and 'check'");
+Result<int> run_fsdp(const Arguments& arguments, const std::string& dir, std::int64_t world,
+                     const std::string& path) {
+  PS_TRY(const Model model, open_model_at(dir));
+  PS_TRY(const ShardSet shards, open_shards(path));
+  PS_TRY(Report report, check_fsdp_shards(model, world, shards));
+  if (exit_code(report) == 1) report.verdict = Verdict::kDiverged;
+  report.inputs = {
+      {"model", json_string(dir)}, {"shards", json_string(path)}, {"fsdp", std::to_string(world)}};
+  return show(arguments, report, path);
+}
+
+// A program's error text instead of shards.
+bool is_text(const std::string& path) {
+  std::error_code ec;
+  const std::filesystem::path file(path);
+  return std::filesystem::is_regular_file(file, ec) && file.extension() != ".safetensors";
+}
+
+Result<int> run_log(const Arguments& arguments, const std::string& model_dir,
+                    const std::string& path) {
+  PS_TRY(const std::string text, read_text(path));
+  const auto trace = read_dtensor_trace(text);
+  if (!trace) {
+    return bad_input(path, "is neither shards nor an error text that names a sharded DTensor",
+                     ".safetensors files, or DTensor(local_tensor=..., device_mesh=..., "
+                     "placements=(Shard(dim=...)))");
   }
-  if (words.size() != (plan ? 2U : 3U)) {
-    return wrong_usage(shard_command(),
-                       plan ? "plan wants one MODEL_DIR" : "check wants MODEL_DIR and SHARDS");
+  std::optional<ModelConfig> config;
+  if (!model_dir.empty()) {
+    PS_TRY(config, load_config(model_dir));
+  }
+  Report report = explain_dtensor_trace(*trace, config ? &*config : nullptr);
+  report.inputs = {{"text", json_string(path)}};
+  return show(arguments, report, path);
+}
+
+Result<int> run_check_words(const Arguments& arguments, const std::vector<std::string>& words) {
+  if (words.size() == 2 && is_text(words[1])) return run_log(arguments, "", words[1]);
+  if (words.size() != 3) return wrong_usage(shard_command(), "check wants MODEL_DIR and SHARDS");
+  if (is_text(words[2])) return run_log(arguments, words[1], words[2]);
+  if (arguments.has("--fsdp")) {
+    PS_TRY(const std::int64_t world, arguments.integer("--fsdp", 1, 1, 1 << 20));
+    return run_fsdp(arguments, words[1], world, words[2]);
   }
   if (!arguments.has("--tp")) return wrong_usage(shard_command(), "no --tp N");
   PS_TRY(const std::int64_t tp, arguments.integer("--tp", 1, 1, 1 << 20));
-  return plan ? run_plan(arguments, words[1], tp) : run_check(arguments, words[1], tp, words[2]);
+  return run_check(arguments, words[1], tp, words[2]);
+}
+
+Result<int> run(const Arguments& arguments) {
+  const std::vector<std::string>& words = arguments.positionals();
+  if (words.empty()) return wrong_usage(shard_command(), "no 'plan' or 'check'");
+  if (words[0] == "check") return run_check_words(arguments, words);
+  if (words[0] != "plan") {
+    return wrong_usage(shard_command(), "cannot '" + words[0] + "', only 'plan' and 'check'");
+  }
+  if (words.size() != 2) return wrong_usage(shard_command(), "plan wants one MODEL_DIR");
+  if (!arguments.has("--tp")) return wrong_usage(shard_command(), "no --tp N");
+  PS_TRY(const std::int64_t tp, arguments.integer("--tp", 1, 1, 1 << 20));
+  return run_plan(arguments, words[1], tp);
 }
 
 }  // namespace
@@ -136,9 +190,13 @@ const Command& shard_command() {
       "against the checkpoint, bit for bit. What is wrong is named by what it is instead: another\n"
       "rank's slice (TP003), a cut on the other dim (TP002), of the fused tensor (TP004), parts "
       "in\n"
-      "another order (TP005), another key/value head (TP006), never loaded (TP007), ...\n\n"
+      "another order (TP005), another key/value head (TP006), never loaded (TP007), ...\n"
+      "SHARDS may also be the error text of a program that failed on a DTensor shard: it is "
+      "explained\n"
+      "which ranks hold rows, which hold none, and what was captured before it was gathered.\n\n"
       "  parscope shard plan fixtures/models/parscale-bytes --tp 4\n"
-      "  parscope shard check model/ --tp 4 shards/",
+      "  parscope shard check model/ --tp 4 shards/\n"
+      "  parscope shard check error.txt",
       kOptions,
       run};
   return command;

@@ -2,14 +2,21 @@
 #include <cstdlib>
 
 #include "diff/cli/command.h"
+#include "diff/cli/engines.h"
 #include "diff/report/report.h"
 #include "diff/sparse/check.h"
+#include "diff/sparse/probe.h"
 
 namespace ps::cli {
 
 namespace {
 
 constexpr Option kOptions[] = {
+    {"--engine", "NAME",
+     "run model (its kernels) or reference on the case's inputs, judge what they\n"
+     "make of it, and ask them what only a running engine can answer"},
+    kDevice,
+    kThreads,
     {"--candidate", "NAME", "judge the lists that the case stores under this name instead"},
     {"--min-recall", "X", "warn (SP022) where a query keeps less of its dense probability"},
     kJson,
@@ -22,6 +29,26 @@ Result<double> fraction(const Arguments& arguments, std::string_view name) {
   const double x = std::strtod(text.c_str(), &end);
   if (!text.empty() && *end == '\0' && x >= 0 && x <= 1) return x;
   return bad_input(std::string(name), "wrong number", "from 0 to 1", "'" + text + "'");
+}
+
+Result<Report> report_on(const Arguments& arguments, const SparseCase& subject,
+                         SparseReference& reference, const SparseCheckOptions& options) {
+  if (!arguments.has("--engine")) return check_sparse_case(subject, reference, options);
+  ModelConfig any;
+  PS_TRY(const EngineChoice choice, engine_choice(arguments, any, "reference"));
+  return probe_sparse_engine(
+      subject,
+      [&](const SparseConfig& config) -> Result<std::unique_ptr<SparseEngine>> {
+        if (choice.reference) {
+          PS_TRY(auto made, open_sparse_reference(config, subject.weights));
+          return std::unique_ptr<SparseEngine>(std::move(made));
+        }
+        CandidateOptions candidate;
+        candidate.device = choice.device;
+        candidate.threads = choice.options.threads;
+        return open_sparse_candidate(config, subject.weights, candidate);
+      },
+      reference, options);
 }
 
 Result<int> run(const Arguments& arguments) {
@@ -38,7 +65,7 @@ Result<int> run(const Arguments& arguments) {
          open_sparse_case(std::vector<std::filesystem::path>(words.begin() + 1, words.end())));
   PS_TRY(const std::unique_ptr<SparseReference> reference,
          open_sparse_reference(subject.config, subject.weights));
-  PS_TRY(const Report report, check_sparse_case(subject, *reference, options));
+  PS_TRY(const Report report, report_on(arguments, subject, *reference, options));
   if (arguments.has("--json")) {
     print(report_json(report));
   } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
@@ -78,9 +105,11 @@ const Command& sparse_command() {
       "future\n"
       "  SP015 walk state     SP016 stale state        SP017 decode           SP018 padded means\n"
       "  SP019 gradients      SP020 degenerate (W)     SP021 near ties (W)    SP022 recall (W)\n"
-      "  SP023 mask forms     SP024 dense layers\n\n"
+      "  SP023 mask forms     SP024 dense layers       with --engine: SP012 larger tau, SP014 "
+      "batch\n\n"
       "  parscope sparse check fixtures/golden/sparse/walk_basic_grad\n"
       "  parscope sparse check fixtures/golden/sparse/walk_decode mine.safetensors --json\n"
+      "  parscope sparse check fixtures/golden/sparse/walk_decode --engine model\n"
       "  parscope sparse check fixtures/golden/sparse/walk_noncausal --candidate diagonal_dropped",
       kOptions,
       run};

@@ -31,8 +31,9 @@ constexpr Option kOptions[] = {
     kChunk,
     kBeams,
     {"--tp", "N",
-     "run as N tensor-parallel ranks, simulated in this process (reference only);\n"
-     "the trace has a file a step and rank"},
+     "run as N tensor-parallel ranks, simulated in this process (reference\n"
+     "only); the trace has a file a step and rank"},
+    kMask,
     {"--points", "PATTERN", "record only these points ('*' is a wildcard); may be repeated"},
     {"--gradients", "LOSS",
      "record grad/NAME of every parameter instead, of the loss 'next-token' or\n"
@@ -129,7 +130,9 @@ Result<Recorded> record_tp(const Arguments& arguments, const Model& model,
                            const TraceManifest& manifest, const RecordOptions& options) {
   PS_TRY(const std::int64_t tp, arguments.integer("--tp", 1, 1, 4096));
   if (!choice.reference) {
-    return bad_input("--tp", "the model does not run on ranks yet", "--engine reference");
+    return bad_input(
+        "--tp", "only the reference writes a trace of its ranks; check --tp runs the model on them",
+        "--engine reference");
   }
   const SourceLookup weights = [&](std::string_view name) { return model.checkpoint->find(name); };
   PS_TRY(const RankModel ranks_of, rank_model(model.config, tp, weights, {}));

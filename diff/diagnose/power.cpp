@@ -1,0 +1,114 @@
+#include "diff/diagnose/power.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+
+#include "core/points.h"
+
+namespace ps {
+
+namespace {
+
+// Faults whose numbers nobody can know beforehand: whatever they are, they are not the right ones,
+// so each is seen wherever the op that it spoils was looked at.
+struct AnyNumbers {
+  std::string_view id, kind, suffix;
+};
+constexpr std::array kAnyNumbers = {
+    AnyNumbers{"attention-dropout-in-eval", "probs", ""},
+    AnyNumbers{"weights-prefix-uninitialised", "cache_append", ""},
+    AnyNumbers{"weights-k-bias-uninitialised", "linear", ".k_proj"},
+    AnyNumbers{"weights-dtype-scale-dropped", "linear", ""},
+    AnyNumbers{"shard-quant-scale-wrong-slice", "linear", ""},
+    AnyNumbers{"layer-skip-last", "residual", ""},  // its points would be missing
+    AnyNumbers{"weights-vocab-padding-wins", "linear", "lm_head"},
+    AnyNumbers{"weights-lm-head-missing-or-untied", "linear", "lm_head"},
+};
+
+// Instances of an op that are looked at in one kind of step: the first layers differ in what they
+// are (sliding or not, with cross-replica attention or without), deeper ones repeat them.
+constexpr int kInstances = 3;
+// A large model's replays take long, and nobody asked for them: what is left after this is said to
+// be untried.
+constexpr double kSeconds = 20;
+
+}  // namespace
+
+PowerMeter::PowerMeter(std::vector<FaultInfo> applicable) : faults_(std::move(applicable)) {
+  for (const FaultInfo& fault : faults_) unseen_.emplace(fault.id);
+  unseen_.emplace("cache-beam-reorder-skipped");
+}
+
+bool PowerMeter::seen_by_kind(const std::string& id, const JudgedPoint& point) const {
+  if (id == "cache-stale-block-or-hash") {  // another request's rows must be there to be confused
+    return point.op.kind == "cache_append" && point.candidate.shape[0] > 1;
+  }
+  return std::any_of(kAnyNumbers.begin(), kAnyNumbers.end(), [&](const AnyNumbers& any) {
+    return any.id == id && any.kind == point.op.kind && point.op.point.ends_with(any.suffix);
+  });
+}
+
+void PowerMeter::watch(const JudgedPoint& point) {
+  if (reordered_) unseen_.erase("cache-beam-reorder-skipped");
+  const std::optional<PointRef> ref = find_point(point.op.point);
+  std::string key(ref ? ref->spec->name : point.op.point);
+  if (point.past > 0) key += "+past";
+  for (const std::string& input : point.op.inputs) {
+    if (input.starts_with("model:mask")) key += input;
+  }
+  if (unseen_.empty() || ++looked_[key] > kInstances) return;
+  if (seconds_ > kSeconds) {
+    exhausted_ = true;
+    return;
+  }
+  const auto start = std::chrono::steady_clock::now();
+  std::erase_if(unseen_, [&](const std::string& id) { return seen_by_kind(id, point); });
+  SuspectOptions how;
+  how.only.assign(unseen_.begin(), unseen_.end());
+  how.solve = false;
+  how.near_only = false;
+  how.seconds = 5;
+  const TensorView ignored = point.ignored ? point.ignored->view() : TensorView();
+  if (point.ignored) how.ignored = ignored;
+  const Result<void> done = point.reference.suspects(
+      point.op.point, point.lookup, point.rounding, how, [&](const Suspect& suspect) {
+        const std::string id(suspect.fault.id);
+        if (!unseen_.contains(id)) return true;
+        const bool fits = suspect.replayed->value.shape() == point.candidate.shape;
+        if (fits) {
+          // Seen if this op's own bound does not cover the difference.
+          CompareOptions compared;
+          compared.bound = BoundSpec::per_cell(point.expected.bound.view());
+          compared.ignore = point.ignored ? &ignored : nullptr;
+          const Comparison c =
+              compare(suspect.replayed->value.view(), point.expected.value.view(), compared);
+          if (c.ok()) return true;
+        }
+        unseen_.erase(id);
+        return !unseen_.empty();
+      });
+  (void)done;  // what cannot be replayed here stays unseen
+  seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::vector<BlindSpot> PowerMeter::blind_spots() const {
+  std::vector<BlindSpot> out;
+  for (const FaultInfo& fault : faults_) {
+    if (unseen_.contains(std::string(fault.id))) {
+      const std::string why(fault.blind);
+      out.push_back({std::string(fault.id), exhausted_ ? "not tried to the end: " + why : why});
+    }
+  }
+  if (unseen_.contains("cache-beam-reorder-skipped")) {
+    out.push_back({"cache-beam-reorder-skipped", "needs a beam step in which rows change places"});
+  }
+  return out;
+}
+
+double PowerMeter::power() const {
+  const double all = static_cast<double>(faults_.size()) + 1.0;
+  return 1.0 - static_cast<double>(unseen_.size()) / all;
+}
+
+}  // namespace ps

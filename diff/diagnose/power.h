@@ -1,0 +1,39 @@
+// What a run could have shown: every fault that this model could have is replayed on the run's own
+// values, and those that change nothing beyond rounding are its blind spots.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/fault.h"
+#include "diff/isolate/judge.h"
+#include "diff/report/report.h"
+
+namespace ps {
+
+class PowerMeter {
+ public:
+  // The faults that the model could have.
+  explicit PowerMeter(std::vector<FaultInfo> applicable);
+
+  // A point that is right, while its step is at hand.
+  void watch(const JudgedPoint& point);
+  void reordered() { reordered_ = true; }  // a beam step with rows that moved
+
+  std::vector<BlindSpot> blind_spots() const;
+  double power() const;  // share of the applicable faults that would have shown
+
+ private:
+  bool seen_by_kind(const std::string& id, const JudgedPoint& point) const;
+
+  std::vector<FaultInfo> faults_;
+  std::set<std::string> unseen_;
+  std::map<std::string, int> looked_;  // point without its layer, and kind of step: how often
+  bool reordered_ = false;
+  double seconds_ = 0;
+  bool exhausted_ = false;
+};
+
+}  // namespace ps

@@ -1,0 +1,297 @@
+#include "diff/mask/probe.h"
+
+#include <algorithm>
+#include <map>
+#include <stdlib.h>
+
+#include "core/file.h"
+#include "core/json.h"
+
+namespace ps::mask {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// A folder of its own, gone at the end.
+class Folder {
+ public:
+  static Result<Folder> create() {
+    std::error_code ec;
+    std::string name = (fs::temp_directory_path(ec) / "parscope-probe-XXXXXX").string();
+    if (ec || ::mkdtemp(name.data()) == nullptr) {
+      return machine_error(name, "no folder for the probe's weights can be made");
+    }
+    return Folder(name);
+  }
+  Folder(Folder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  Folder& operator=(Folder&&) = delete;
+  ~Folder() {
+    std::error_code ignored;
+    if (!path_.empty()) fs::remove_all(path_, ignored);
+  }
+  const fs::path& path() const { return path_; }
+
+ private:
+  explicit Folder(fs::path path) : path_(std::move(path)) {}
+  fs::path path_;
+};
+
+void set_field(Json& object, const std::string& name, Json value) {
+  const auto it = std::find(object.names.begin(), object.names.end(), name);
+  if (it != object.names.end()) {
+    object.items[static_cast<std::size_t>(it - object.names.begin())] = std::move(value);
+    return;
+  }
+  object.names.push_back(name);
+  object.items.push_back(std::move(value));
+}
+
+// The same model with a vocabulary of head_dim one-hot tokens and one neutral token, and as little
+// else as its heads allow.
+Result<std::string> probe_config(const ModelConfig& c) {
+  PS_TRY(Json json, parse_json(c.json, "config.json"));
+  const auto number = [&](const char* name, std::int64_t x) {
+    Json value;
+    value.kind = Json::Kind::kInteger;
+    value.integer = x;
+    set_field(json, name, std::move(value));
+  };
+  const auto words = [&](const char* name, const char* text) {
+    if (json.find(name) == nullptr) return;
+    Json value;
+    value.kind = Json::Kind::kString;
+    value.text = text;
+    set_field(json, name, std::move(value));
+  };
+  const std::int64_t per_head = (c.head_dim + 1 + c.heads - 1) / c.heads;
+  number("vocab_size", c.head_dim + 1);
+  number("hidden_size", c.heads * (per_head + per_head % 2));  // even: replica RoPE turns pairs
+  number("intermediate_size", 4);
+  number("head_dim", c.head_dim);
+  words("torch_dtype", "float32");
+  words("dtype", "float32");
+  return json.dump();
+}
+
+// `slot` >= 0: prefix slots slot, slot + 1, ... have one-hot values; else none has.
+Result<Model> write_probe(const fs::path& dir, const std::string& config_json, std::int64_t slot) {
+  PS_TRY_VOID(ensure_directory(dir));
+  PS_TRY_VOID(write_text(dir / "config.json", config_json));
+  PS_TRY(const ModelConfig config, load_config(dir));
+  PS_TRY(SafetensorsWriter writer, SafetensorsWriter::create(dir / "model.safetensors"));
+  const std::int64_t dim = config.head_dim, hidden = config.hidden_size;
+  for (const WeightSpec& spec : expected_weights(config)) {
+    Tensor w(DType::kF32, spec.shape);
+    const auto cells = w.as<float>();
+    const auto set = [&](std::int64_t i) { cells[static_cast<std::size_t>(i)] = 1.F; };
+    const auto ends = [&](const char* name) { return spec.name.ends_with(name); };
+    if (spec.name.find("norm") != std::string::npos) std::fill(cells.begin(), cells.end(), 1.F);
+    if (ends("embed_tokens.weight")) {
+      for (std::int64_t t = 0; t <= dim; ++t) set(t * hidden + t);
+    }
+    if (ends("self_attn.v_proj.weight")) {
+      for (std::int64_t r = 0; r < config.kv_heads * dim; ++r) set(r * hidden + r % dim);
+    }
+    if (ends("prefix_v") && slot >= 0) {  // [replica, kv_head, slot, dim]
+      const std::int64_t slots = spec.shape[2];
+      for (std::int64_t head = 0; head < spec.shape[0] * spec.shape[1]; ++head) {
+        for (std::int64_t d = 0; d < dim && slot + d < slots; ++d)
+          set((head * slots + slot + d) * dim + d);
+      }
+    }
+    PS_TRY_VOID(writer.add(spec.name, w.view()));
+  }
+  PS_TRY_VOID(writer.close());
+  return open_model(dir);
+}
+
+// What one column group of all steps showed: cells[step][layer] as [row, head, query, column].
+struct Step {
+  std::int64_t past = 0, length = 0;
+  std::map<std::int64_t, std::vector<bool>> cells;
+};
+
+// Reads visible columns [first, first + head_dim) off a step's contexts.
+class ContextReader final : public Tap {
+ public:
+  ContextReader(const ModelConfig& config, std::int64_t rows, Step& step, std::int64_t first)
+      : config_(config), rows_(rows), step_(step), first_(first) {}
+
+  bool wants(std::string_view point) override { return layer_of(point) >= 0; }
+  void take(std::string_view point, const TensorView& value) override {
+    const std::int64_t heads = config_.heads, dim = config_.head_dim;
+    const std::int64_t columns = config_.prefix_tokens + step_.past + step_.length;
+    std::vector<bool>& cells = step_.cells[layer_of(point)];
+    cells.resize(static_cast<std::size_t>(rows_ * heads * step_.length * columns));
+    if (value.shape != Shape{rows_, step_.length, heads * dim}) {
+      failed = bad_input(std::string(point), "has another shape than the probe expects", "",
+                         ps::to_string(value.shape));
+      return;
+    }
+    std::int64_t at = 0;
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      for (std::int64_t q = 0; q < step_.length; ++q) {
+        for (std::int64_t h = 0; h < heads; ++h) {
+          for (std::int64_t d = 0; d < dim; ++d, ++at) {
+            const std::int64_t column = first_ + d;
+            // NaN is not 0: a row that gives NaN says nothing about its keys and counts as seen.
+            if (column >= columns || value_at(value, at) == 0) continue;
+            cells[static_cast<std::size_t>(((r * heads + h) * step_.length + q) * columns +
+                                           column)] = true;
+          }
+        }
+      }
+    }
+  }
+  std::optional<Error> failed;
+
+ private:
+  std::int64_t layer_of(std::string_view point) const {
+    constexpr std::string_view kBefore = "model.layers.", kAfter = ".self_attn:context";
+    if (!point.starts_with(kBefore) || !point.ends_with(kAfter)) return -1;
+    point.remove_prefix(kBefore.size());
+    point.remove_suffix(kAfter.size());
+    std::int64_t layer = 0;
+    for (const char c : point) layer = layer * 10 + (c - '0');
+    return config_.cross_kv_layer[static_cast<std::size_t>(layer)] ? -1 : layer;
+  }
+  const ModelConfig& config_;
+  std::int64_t rows_;
+  Step& step_;
+  std::int64_t first_;
+};
+
+// Tokens [past, past + length) of the run, of which those of the group [first, first + dim) are
+// one-hot. Tokens after the prompt are real.
+StepInputs inputs_of(const ProbePlan& plan, std::int64_t past, std::int64_t length,
+                     std::int64_t first, std::int64_t dim) {
+  const StepInputs& p = plan.prompt;
+  StepInputs in;
+  in.batch = p.batch;
+  in.length = length;
+  for (std::int64_t b = 0; b < p.batch; ++b) {
+    for (std::int64_t t = past; t < past + length; ++t) {
+      in.input_ids.push_back(first >= 0 && t >= first && t < first + dim ? t - first : dim);
+    }
+  }
+  const auto at = [&](const std::vector<std::int64_t>& list, std::int64_t b, std::int64_t t) {
+    return list[static_cast<std::size_t>(b * p.length + t)];
+  };
+  if (p.attention_mask) {
+    in.attention_mask.emplace();
+    for (std::int64_t b = 0; b < p.batch; ++b) {
+      for (std::int64_t t = 0; t < past + length; ++t) {
+        in.attention_mask->push_back(t < p.length ? at(*p.attention_mask, b, t) : 1);
+      }
+    }
+  }
+  if (p.position_ids) {
+    in.position_ids.emplace();
+    for (std::int64_t b = 0; b < p.batch; ++b) {
+      for (std::int64_t t = past; t < past + length; ++t) {
+        const std::int64_t beyond = std::max<std::int64_t>(0, t - p.length + 1);
+        in.position_ids->push_back(at(*p.position_ids, b, t - beyond) + beyond);
+      }
+    }
+  }
+  return in;
+}
+
+}  // namespace
+
+Result<std::vector<ProbedMask>> probe_masks(const Model& model, const ProbePlan& plan,
+                                            const OpenProbe& open) {
+  PS_TRY(const Folder folder, Folder::create());
+  PS_TRY(const std::string config_json, probe_config(model.config));
+  const ModelConfig& c = model.config;
+  const std::int64_t dim = c.head_dim, rows = c.replicas * plan.prompt.batch;
+  const std::int64_t chunk = plan.chunk > 0 ? plan.chunk : plan.prompt.length;
+  const std::int64_t total = plan.prompt.length + plan.decode_steps;
+  std::vector<Step> steps;
+  for (std::int64_t past = 0; past < total;) {
+    const bool decode = past >= plan.prompt.length;
+    const std::int64_t length = decode ? 1 : std::min(chunk, plan.prompt.length - past);
+    steps.push_back({past, length, {}});
+    past += length;
+  }
+  const std::int64_t columns = c.prefix_tokens + total;
+  constexpr std::int64_t kMostCells = std::int64_t{1} << 31;
+  if (rows * c.heads * c.layers > kMostCells / std::max<std::int64_t>(1, total * columns)) {
+    return bad_input("mask probe", "too many pairs to hold", "a shorter prompt");
+  }
+
+  // One pass over all steps: which columns are one-hot, first of the prefix, then of the tokens.
+  const auto pass = [&](Engine& engine, std::int64_t slot, std::int64_t token) -> Result<void> {
+    engine.reset();
+    for (Step& step : steps) {
+      ContextReader reader(c, rows, step, slot >= 0 ? slot : c.prefix_tokens + token);
+      PS_TRY_VOID(engine.forward(inputs_of(plan, step.past, step.length, token, dim), reader));
+      if (reader.failed) return *reader.failed;
+    }
+    return {};
+  };
+  for (std::int64_t slot = 0; slot < c.prefix_tokens; slot += dim) {
+    const fs::path dir = folder.path() / ("prefix" + std::to_string(slot));
+    PS_TRY(const Model probe, write_probe(dir, config_json, slot));
+    PS_TRY(const std::unique_ptr<Engine> engine, open(probe));
+    PS_TRY_VOID(pass(*engine, slot, -1));
+  }
+  PS_TRY(const Model probe, write_probe(folder.path() / "tokens", config_json, -1));
+  PS_TRY(const std::unique_ptr<Engine> engine, open(probe));
+  for (std::int64_t token = 0; token < total; token += dim) PS_TRY_VOID(pass(*engine, -1, token));
+
+  std::vector<ProbedMask> out;
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    const Step& step = steps[s];
+    const Dims dims{rows, c.heads, step.length, c.prefix_tokens + step.past + step.length};
+    for (const auto& [layer, cells] : step.cells) {
+      out.push_back({static_cast<std::int64_t>(s), layer, step.past,
+                     mask_from_cells(dims, [&](std::int64_t i) {
+                       return cells[static_cast<std::size_t>(i)];
+                     })});
+    }
+  }
+  return out;
+}
+
+Program expected_program(const ModelConfig& c, const StepInputs& prompt, const ProbedMask& at) {
+  Program p;
+  p.dims = at.mask.dims();
+  p.q_offset = {at.past};
+  std::vector<Node> clauses;
+  Node causal{Op::kCausal, "future", {{{}, 0}}, {}, {}, {}, -1, {}};
+  clauses.push_back(std::move(causal));
+  if (c.sliding_window > 0 && c.sliding_layer[static_cast<std::size_t>(at.layer)]) {
+    const Scalar unbounded{Scalar::Kind::kUnbounded, 0};
+    clauses.push_back(
+        {Op::kWindow, "window", {{{}, c.sliding_window - 1}, unbounded}, {}, {}, {}, -1, {}});
+  }
+  if (prompt.attention_mask) {
+    const std::int64_t keys = p.dims.KV - c.prefix_tokens;
+    Array valid{"valid", {p.dims.B, keys}, {}};
+    for (std::int64_t row = 0; row < p.dims.B; ++row) {
+      for (std::int64_t t = 0; t < keys; ++t) {
+        const std::int64_t b = row % prompt.batch;
+        valid.data.push_back(
+            t >= prompt.length ||
+                    (*prompt.attention_mask)[static_cast<std::size_t>(b * prompt.length + t)] != 0
+                ? 1
+                : 0);
+      }
+    }
+    p.arrays.push_back(std::move(valid));
+    clauses.push_back({Op::kKeyValid, "padding", {}, {0}, {}, {}, -1, {}});
+  }
+  if (c.prefix_tokens > 0) {  // every clause lets the prefix pass, so that leaks keep their names
+    for (Node& clause : clauses) {
+      Node prefix{Op::kKvRange, "prefix", {{{}, 0}, {{}, c.prefix_tokens}}, {}, {}, {}, -1, {}};
+      Node moved{Op::kShift, "", {{{}, 0}, {{}, -c.prefix_tokens}}, {}, {}, {}, -1, {clause}};
+      clause = {Op::kOr, clause.tag, {}, {}, {}, {}, -1, {std::move(prefix), std::move(moved)}};
+    }
+  }
+  p.expr = {Op::kAnd, "", {}, {}, {}, {}, -1, std::move(clauses)};
+  return p;
+}
+
+}  // namespace ps::mask

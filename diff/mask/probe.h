@@ -1,0 +1,40 @@
+// The mask that an attention really applies, found out from outside (spec masks.md 6.4). The model
+// under test keeps its layers, heads, windows, prefix and replicas, and is given weights of our
+// own: queries are 0, so that every visible key has the same weight; a token's value is a one-hot
+// vector; nothing is added to the residual stream. Then a layer's context is positive exactly in
+// the columns of visible keys, and head_dim keys are read off per run, in all layers and steps at
+// once.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/engine.h"
+#include "diff/mask/check.h"
+
+namespace ps::mask {
+
+using OpenProbe = std::function<Result<std::unique_ptr<Engine>>(const Model& probe)>;
+
+struct ProbePlan {
+  StepInputs prompt;              // ids do not matter; padding and positions do
+  std::int64_t chunk = 0;         // tokens a prefill call; 0 = all at once
+  std::int64_t decode_steps = 0;  // one token each, behind the cache
+};
+
+struct ProbedMask {
+  std::int64_t step = 0, layer = 0;
+  std::int64_t past = 0;
+  Mask mask;  // [replicas * batch, heads, queries, prefix + keys]
+};
+
+// Layers whose keys are those of all replicas (cross-KV) are left out: their columns look alike.
+Result<std::vector<ProbedMask>> probe_masks(const Model& model, const ProbePlan& plan,
+                                            const OpenProbe& open);
+
+// What parscale.md 3.5 says the layer's mask is, for the same rows and columns.
+Program expected_program(const ModelConfig& config, const StepInputs& prompt, const ProbedMask& at);
+
+}  // namespace ps::mask

@@ -1,0 +1,102 @@
+// Tensor-parallel ranks of any engine as one engine: each runs in a thread of its own, they meet in
+// collectives that add up in rank order, and every point is joined before anybody sees it.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/finding.h"
+#include "core/ranks.h"
+#include "diff/shard/join.h"
+
+namespace ps {
+
+// Where all ranks of a run meet. The first error ends every later meeting, so that nobody waits
+// for a rank that is gone.
+class Meeting {
+ public:
+  explicit Meeting(std::int64_t ranks) : ranks_(ranks) {}
+  // Waits for all ranks; the last one to come runs `work` before anybody goes on.
+  Result<void> all(const std::function<Result<void>()>& work);
+  void fail(const Error& error);
+  void start();  // of a run: an earlier error is forgotten
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::int64_t ranks_, waiting_ = 0, round_ = 0;
+  std::optional<Error> error_;
+};
+
+// What a rank deposits at a meeting for all to see.
+struct Deposits {
+  std::vector<Tensor*> values;
+  std::vector<std::string> tags;
+};
+
+class ThreadCollectives final : public Collectives {
+ public:
+  ThreadCollectives(std::int64_t rank, std::int64_t size, Meeting& meeting, Deposits& deposits)
+      : rank_(rank), size_(size), meeting_(meeting), deposits_(deposits) {}
+  std::int64_t rank() const override { return rank_; }
+  std::int64_t size() const override { return size_; }
+  Result<void> all_reduce(Tensor& value, const std::string& tag) override;
+  const std::vector<Collective>& ledger() const override { return ledger_; }
+
+ private:
+  std::int64_t rank_, size_;
+  Meeting& meeting_;
+  Deposits& deposits_;
+  std::vector<Collective> ledger_;
+};
+
+class RankEngine final : public Engine {
+ public:
+  // Opens rank r on its config and its part of the checkpoint.
+  using Open = std::function<Result<std::unique_ptr<Engine>>(const Model& local, Collectives&)>;
+  static Result<std::unique_ptr<RankEngine>> open(const Model& model, std::int64_t tp,
+                                                  const Open& open);
+  ~RankEngine() override;
+
+  Result<void> forward(const StepInputs& inputs, Tap& tap) override;
+  Result<void> reorder_cache(const std::vector<std::int64_t>& beam_idx, Tap& tap) override;
+  void reset() override;
+  std::int64_t past() const override { return ranks_[0]->past(); }
+  Result<Generated> generate(const StepInputs& prompt, std::int64_t beams,
+                             std::int64_t new_tokens) override;
+
+  // TP012: values that ranks should have in common and did not.
+  const std::vector<Finding>& findings() const { return findings_; }
+
+ private:
+  class RankTap;
+  struct Waiting;  // what the ranks' taps have in common during a call
+  RankEngine(ModelConfig config, RankShare share);
+  // The same call on every rank at once.
+  Result<void> on_all(const std::function<Result<void>(Engine&, Tap&)>& call, Tap& tap);
+
+  Result<void> hand_out(Waiting& waiting);
+
+  ModelConfig config_;
+  RankShare share_;
+  Meeting meeting_;
+  Deposits deposits_;
+  std::vector<std::unique_ptr<ThreadCollectives>> collectives_;
+  std::vector<std::unique_ptr<Engine>> ranks_;
+  std::vector<Finding> findings_;
+  std::int64_t steps_ = 0;
+};
+
+// A rank's share of a model: its config, and a checkpoint of its shards. Rows are views of the
+// whole checkpoint's memory; columns, which lie apart, are copied.
+Result<Model> rank_share_of(const Model& model, std::int64_t tp, std::int64_t rank);
+
+// a + b in the type that both have, rounded once.
+void add_into(Tensor& a, const TensorView& b);
+
+}  // namespace ps

@@ -1,0 +1,123 @@
+// The probe recovers what an engine really does: right masks of every family, and masks that an
+// engine was told to get wrong (rows without a key opened, or averaged over everything).
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "diff/mask/probe.h"
+#include "diff/run/inputs.h"
+#include "model/candidate.h"
+#include "tests/support/engine_subject.h"
+#include "tests/support/program.h"
+#include "tests/support/run.h"
+
+namespace ps::mask {
+namespace {
+
+OpenProbe on_host(EmptyRows empty = EmptyRows::kZeros, DType dtype = DType::kF32) {
+  return [=](const Model& probe) {
+    CandidateOptions options;
+    options.device = Device::kHost;
+    options.dtype = dtype;
+    options.empty_rows = empty;
+    return open_candidate(probe, options);
+  };
+}
+
+std::vector<std::string> ids(const std::vector<Finding>& findings) {
+  std::vector<std::string> out;
+  for (const Finding& f : findings) out.push_back(f.id);
+  return out;
+}
+
+void expect_equal(const ModelConfig& config, const ProbePlan& plan,
+                  const std::vector<ProbedMask>& probed) {
+  for (const ProbedMask& at : probed) {
+    const Expected e = value_or_die(Expected::of(expected_program(config, plan.prompt, at)));
+    EXPECT_TRUE(equal(e.mask(), at.mask)) << "step " << at.step << " layer " << at.layer;
+  }
+}
+
+struct Family {
+  std::string type;
+  std::vector<ConfigChange> changes;
+};
+
+TEST(MaskProbe, TheHostModelAppliesTheMaskThatItsConfigSays) {
+  // head_dim 8: three groups of columns, the last one partly filled; 7 prefix slots.
+  const std::vector<Family> families = {
+      {"llama", {}},
+      {"qwen2",
+       {{"use_sliding_window", "true"}, {"sliding_window", "5"}, {"max_window_layers", "1"}}},
+      {"qwen3", {}},
+      {"qwen2_parscale", {}},
+      {"qwen2_parscale", {{"parscale_n_tokens", "19"}, {"parscale_n", "2"}}}};
+  for (const Family& family : families) {
+    const Subject s(family.type, family.changes);
+    ProbePlan plan{random_inputs(3, 13, 5, s.model.config), 0, 5};
+    for (const std::int64_t chunk : {0, 4}) {
+      plan.chunk = chunk;
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        const auto probed =
+            value_or_die(probe_masks(s.model, plan, on_host(EmptyRows::kZeros, dtype)));
+        EXPECT_EQ(probed.size(), static_cast<std::size_t>((chunk == 0 ? 1 : 4) + 5) * 3U);
+        expect_equal(s.model.config, plan, probed);
+      }
+    }
+  }
+}
+
+TEST(MaskProbe, WhatAnEngineDoesToRowsWithoutAKeyIsSeen) {
+  const Subject s("llama");
+  const ProbePlan plan{random_inputs(3, 11, 5, s.model.config), 0, 0};
+  ASSERT_TRUE(plan.prompt.attention_mask);
+  const auto findings = [&](EmptyRows empty) {
+    const auto probed = value_or_die(probe_masks(s.model, plan, on_host(empty)));
+    const Expected e =
+        value_or_die(Expected::of(expected_program(s.model.config, plan.prompt, probed[0])));
+    EXPECT_GT(e.mask().empty_rows(), 0);
+    return ids(value_or_die(check(e, probed[0].mask)));
+  };
+  using Ids = std::vector<std::string>;
+  EXPECT_EQ(findings(EmptyRows::kZeros), Ids{"MK001"});
+  const Ids opened = findings(EmptyRows::kOpened);
+  EXPECT_NE(std::find(opened.begin(), opened.end(), "MK003"), opened.end());
+  const Ids uniform = findings(EmptyRows::kUniform);  // the mean of all values, future and padding
+  EXPECT_NE(std::find(uniform.begin(), uniform.end(), "MK002"), uniform.end());
+  EXPECT_NE(std::find(uniform.begin(), uniform.end(), "MK003"), uniform.end());
+}
+
+TEST(MaskProbe, ACandidateThatForgetsItsWindowIsFound) {
+  const Subject wrong("qwen2");
+  const Subject right(
+      "qwen2",
+      {{"use_sliding_window", "true"}, {"sliding_window", "4"}, {"max_window_layers", "0"}});
+  ProbePlan plan;
+  plan.prompt.batch = 1;
+  plan.prompt.length = 9;
+  const auto probed = value_or_die(probe_masks(wrong.model, plan, on_host()));
+  const Expected e =
+      value_or_die(Expected::of(expected_program(right.model.config, plan.prompt, probed[0])));
+  EXPECT_EQ(ids(value_or_die(check(e, probed[0].mask))),
+            (std::vector<std::string>{"MK014", "MK005"}));
+}
+
+TEST(MaskProbe, TheCommandReportsEveryLayerAndStep) {
+  const Ran ran = run_parscope({"mask", "probe", bytes_model().string(), "--random", "1x6",
+                                "--steps", "2", "--device", "host", "--json"});
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  const auto report = nlohmann::json::parse(ran.out);
+  EXPECT_EQ(report["verdict"], "equivalent");
+  EXPECT_GE(report["inputs"]["probed"].size(), 3U);
+  for (const auto& at : report["inputs"]["probed"]) EXPECT_EQ(at["equal"], true);
+  const Ran wrong = run_parscope({"mask", "probe", bytes_model().string(),
+                                  "kv_range(0, 8) | shift(dk=-8, causal(-1))", "--random", "1x6",
+                                  "--device", "host", "--json"});
+  EXPECT_EQ(wrong.code, 1) << wrong.err;
+  expect_bad_input(run_parscope({"mask", "probe", bytes_model().string(), "Q=5 KV=5; causal",
+                                 "--random", "1x6"}),
+                   "other sizes");
+  expect_bad_input(run_parscope({"mask", "probe"}), "probe takes MODEL_DIR");
+}
+
+}  // namespace
+}  // namespace ps::mask
