@@ -109,5 +109,19 @@ TEST(ZooWords, ListsWhatCanBePlantedAndSaysWhatIsWrong) {
   EXPECT_EQ(run_parscope({"zoo", "--dtype", "f64"}).code, 2);
 }
 
+TEST(ZooWords, PlantsAreForTheHostAndForModelsThatCanHaveThem) {
+  const Model model = value_or_die(open_model(bytes_model()));
+  CandidateOptions options;
+  options.dtype = DType::kF32;
+  options.plant = PlantChoice{"mask-window-missing", 0};
+  EXPECT_FALSE(open_candidate(model, options).ok());  // it has no window
+  options.plant = PlantChoice{"no-such-plant", 0};
+  EXPECT_FALSE(open_candidate(model, options).ok());
+  options.plant = PlantChoice{"rope-theta-default", 0};
+  EXPECT_TRUE(open_candidate(model, options).ok());
+  options.device = Device::kCuda;
+  EXPECT_FALSE(open_candidate(model, options).ok());
+}
+
 }  // namespace
 }  // namespace ps

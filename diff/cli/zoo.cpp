@@ -173,6 +173,7 @@ Result<Report> ZooCage::report(const std::optional<PlantChoice>& plant, ZooRow& 
                   });
   LockstepOptions how;
   how.run = subject_.dtype;
+  how.measure_power = false;
   return lockstep(watched, *reference, subject_.model.config, subject_.plan, how);
 }
 
