@@ -32,10 +32,14 @@ constexpr int kInstances = 3;
 // A large model's replays take long, and nobody asked for them: what is left after this is said to
 // be untried.
 constexpr double kSeconds = 20;
+constexpr std::int64_t kLargeMatrix = std::int64_t{1} << 25;  // weights; 256 MiB in float64
+constexpr std::int64_t kLargeVocabulary = 32768;
 
 }  // namespace
 
-PowerMeter::PowerMeter(std::vector<FaultInfo> applicable) : faults_(std::move(applicable)) {
+PowerMeter::PowerMeter(std::vector<FaultInfo> applicable, const ModelConfig& config)
+    : faults_(std::move(applicable)),
+      large_(config.hidden_size * config.intermediate_size > kLargeMatrix) {
   for (const FaultInfo& fault : faults_) unseen_.emplace(fault.id);
   unseen_.emplace("cache-beam-reorder-skipped");
 }
@@ -58,12 +62,14 @@ void PowerMeter::watch(const JudgedPoint& point) {
     if (input.starts_with("model:mask")) key += input;
   }
   if (unseen_.empty() || ++looked_[key] > kInstances) return;
-  if (seconds_ > kSeconds) {
+  std::erase_if(unseen_, [&](const std::string& id) { return seen_by_kind(id, point); });
+  const bool heavy =
+      point.op.kind == "linear" && (large_ || point.candidate.shape.back() > kLargeVocabulary);
+  if (seconds_ > kSeconds || heavy) {
     exhausted_ = true;
     return;
   }
   const auto start = std::chrono::steady_clock::now();
-  std::erase_if(unseen_, [&](const std::string& id) { return seen_by_kind(id, point); });
   SuspectOptions how;
   how.only.assign(unseen_.begin(), unseen_.end());
   how.solve = false;

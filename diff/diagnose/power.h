@@ -15,8 +15,9 @@ namespace ps {
 
 class PowerMeter {
  public:
-  // The faults that the model could have.
-  explicit PowerMeter(std::vector<FaultInfo> applicable);
+  // The faults that the model could have, and its sizes: matrices of a large model are widened for
+  // each replay, so its linear maps are not tried.
+  PowerMeter(std::vector<FaultInfo> applicable, const ModelConfig& config);
 
   // A point that is right, while its step is at hand.
   void watch(const JudgedPoint& point);
@@ -31,6 +32,7 @@ class PowerMeter {
   std::vector<FaultInfo> faults_;
   std::set<std::string> unseen_;
   std::map<std::string, int> looked_;  // point without its layer, and kind of step: how often
+  bool large_ = false;
   bool reordered_ = false;
   double seconds_ = 0;
   bool exhausted_ = false;

@@ -157,7 +157,7 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
   reference.reset();
   PastCaches past_caches;
   Investigator investigator(config, {});
-  PowerMeter power(reference.faults(/*only_applicable=*/true));
+  PowerMeter power(reference.faults(/*only_applicable=*/true), config);
   Outcome outcome{false, true, unit_roundoff(run) < 1e-6, false};
   std::unique_ptr<StepJudge> before;  // the step before's
   bool spread = false, measured = options.measure_power;
