@@ -97,7 +97,7 @@ std::string compiler() {
   return chosen != nullptr ? chosen : "c++";
 }
 
-constexpr const char* kSupport = "support/random_model";
+constexpr const char* kSupport = "../diff/run/random_model";
 
 // "model_golden_test *FloatRun*" is judged by the test model_golden_test.
 std::string test_of(const Mutant& mutant) {
