@@ -10,13 +10,15 @@
 #include "diff/diagnose/investigator.h"
 #include "diff/diagnose/power.h"
 #include "diff/isolate/lockstep.h"
+#include "diff/mask/step_mask.h"
 
 namespace ps {
 
 namespace {
 
 bool is_input(std::string_view name) {
-  return name == "input_ids" || name == "attention_mask" || name == "position_ids";
+  return name == "input_ids" || name == "attention_mask" || name == "position_ids" ||
+         name == "input_mask";
 }
 bool is_cache(std::string_view point) {
   return point.ends_with(":k_cache") || point.ends_with(":v_cache");
@@ -186,7 +188,7 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
       continue;
     }
     const std::int64_t past = reference.past();
-    PS_TRY(const StepInputs inputs, step_inputs(step, past));
+    PS_TRY(const StepInputs inputs, mask::step_inputs_with_mask(step, config, past));
     PS_TRY(const std::unique_ptr<ReferenceStep> truth, reference.step(inputs));
     const PointLookup lookup = [&](std::string_view name) -> std::optional<TensorView> {
       if (name.starts_with("past:")) {
