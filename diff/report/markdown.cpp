@@ -147,7 +147,8 @@ std::string report_markdown(const Report& report, const std::string& subject,
          "** (verdict: " + std::string(to_string(report.verdict)) + ")\n";
   if (report.first_divergence) {
     out += "\n**First divergence:** " + code(place_text(*report.first_divergence)) + "\n";
-    out += "\nView: " + code(to_string(link_to(capture_of(report), *report.first_divergence))) + "\n";
+    out +=
+        "\nView: " + code(to_string(link_to(capture_of(report), *report.first_divergence))) + "\n";
   }
   if (report.baseline) {
     out += "\n";

@@ -61,7 +61,8 @@ Result<Finding> finding_of(const Json& json, const std::string& where) {
 
 double number_of(const Json& object, std::string_view name) {
   const Json* value = object.find(name);
-  const bool is_number = value != nullptr && (value->is(Json::Kind::kInteger) || value->is(Json::Kind::kNumber));
+  const bool is_number =
+      value != nullptr && (value->is(Json::Kind::kInteger) || value->is(Json::Kind::kNumber));
   return is_number ? value->number : std::numeric_limits<double>::quiet_NaN();
 }
 
@@ -94,7 +95,8 @@ Result<PointRow> point_of(const Json& json, const std::string& where) {
   return row;
 }
 
-std::vector<std::pair<std::string, std::string>> fields_of(const Json& json, std::string_view name) {
+std::vector<std::pair<std::string, std::string>> fields_of(const Json& json,
+                                                           std::string_view name) {
   std::vector<std::pair<std::string, std::string>> out;
   if (const Json* object = json.find(name); object != nullptr) {
     for (std::size_t i = 0; i < object->names.size(); ++i) {

@@ -1,12 +1,12 @@
 // The report on a terminal: the verdict and the first divergence with its cause on top, then the
 // other findings, the strip, the worst points, and what this run could not have shown.
-#include "diff/report/link.h"
 #include "diff/report/text.h"
 
 #include <algorithm>
 #include <cstdio>
 
 #include "diff/report/baseline.h"
+#include "diff/report/link.h"
 #include "diff/report/words.h"
 
 namespace ps {

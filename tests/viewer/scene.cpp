@@ -29,7 +29,8 @@ void must(const Result<void>& done) {
 
 // A value that depends on the point and the cell alone.
 float value_of(std::uint64_t seed, std::int64_t i) {
-  std::uint64_t x = seed * 0x9E3779B97F4A7C15ull + static_cast<std::uint64_t>(i) * 0xBF58476D1CE4E5B9ull;
+  std::uint64_t x =
+      seed * 0x9E3779B97F4A7C15ull + static_cast<std::uint64_t>(i) * 0xBF58476D1CE4E5B9ull;
   x = (x ^ (x >> 30)) * 0x94D049BB133111EBull;
   x ^= x >> 31;
   return static_cast<float>(static_cast<double>(x >> 40) / static_cast<double>(1 << 24) * 2 - 1);
@@ -54,9 +55,11 @@ std::vector<std::string> names(const ModelConfig& config) {
   return out;
 }
 
-using Change = std::function<void(std::int64_t step, const std::string& point, std::vector<float>& values)>;
+using Change =
+    std::function<void(std::int64_t step, const std::string& point, std::vector<float>& values)>;
 
-void write_trace(const std::filesystem::path& dir, const ModelConfig& config, const Change& change) {
+void write_trace(const std::filesystem::path& dir, const ModelConfig& config,
+                 const Change& change) {
   TraceManifest manifest;
   manifest.producer = "the viewer's tests";
   manifest.model_json = kConfig;
@@ -69,7 +72,8 @@ void write_trace(const std::filesystem::path& dir, const ModelConfig& config, co
     StepInputs inputs;
     inputs.batch = 2;
     inputs.length = step == 0 ? 9 : 1;
-    for (std::int64_t i = 0; i < inputs.batch * inputs.length; ++i) inputs.input_ids.push_back((i * 7 + step * 3) % 61);
+    for (std::int64_t i = 0; i < inputs.batch * inputs.length; ++i)
+      inputs.input_ids.push_back((i * 7 + step * 3) % 61);
     TraceStep s;
     s.step = step;
     s.file = "step-0000" + std::to_string(step) + ".rank-00000.safetensors";
@@ -77,7 +81,8 @@ void write_trace(const std::filesystem::path& dir, const ModelConfig& config, co
     std::uint64_t seed = 1;
     for (const std::string& name : names(config)) {
       ++seed;
-      const Shape shape = allowed_shapes(*find_point(name), config, {inputs.batch, inputs.length, past}).front();
+      const Shape shape =
+          allowed_shapes(*find_point(name), config, {inputs.batch, inputs.length, past}).front();
       if (name.find(":mask") != std::string::npos) {
         std::vector<std::uint8_t> bits(static_cast<std::size_t>(count_of(shape)));
         const std::int64_t columns = shape.back(), rows = shape[shape.size() - 2];
@@ -90,13 +95,15 @@ void write_trace(const std::filesystem::path& dir, const ModelConfig& config, co
       }
       std::vector<float> values(static_cast<std::size_t>(count_of(shape)));
       for (std::size_t i = 0; i < values.size(); ++i) {
-        values[i] = value_of(seed + static_cast<std::uint64_t>(step) * 1000, static_cast<std::int64_t>(i));
+        values[i] =
+            value_of(seed + static_cast<std::uint64_t>(step) * 1000, static_cast<std::int64_t>(i));
       }
       if (name.ends_with(":probs") || name.ends_with("_weights")) {  // rows that sum to one
         const auto columns = static_cast<std::size_t>(shape.back());
         for (std::size_t row = 0; row < values.size(); row += columns) {
           float sum = 0;
-          for (std::size_t c = 0; c < columns; ++c) sum += values[row + c] = (values[row + c] + 1.001f) / 2;
+          for (std::size_t c = 0; c < columns; ++c)
+            sum += values[row + c] = (values[row + c] + 1.001f) / 2;
           for (std::size_t c = 0; c < columns; ++c) values[row + c] /= sum;
         }
       }
@@ -114,7 +121,8 @@ Change wrong_from(const std::string& point, std::int64_t first_step) {
   return [=](std::int64_t step, const std::string& name, std::vector<float>& values) {
     if (step < first_step) return;
     if (name == point) {
-      for (std::size_t i = values.size() / 3; i < values.size() / 3 + 20 && i < values.size(); ++i) values[i] += 0.25f;
+      for (std::size_t i = values.size() / 3; i < values.size() / 3 + 20 && i < values.size(); ++i)
+        values[i] += 0.25f;
     } else if (point_before(point, name) && name.find("proj") != std::string::npos) {
       for (std::size_t i = 0; i < values.size(); i += 3) values[i] *= 1.0005f;
     }
@@ -131,11 +139,14 @@ Scene make_scene(const std::filesystem::path& dir) {
   Result<ParsedConfig> parsed = parse_config(kConfig, "scene");
   Result<ModelConfig> config = first_error_or_config(std::move(parsed).value(), "scene");
   if (!config.ok()) must(config.error());
-  const Scene scene{dir / "reference", dir / "candidate", dir / "second", dir / "report", dir / "expected.json", dir / "actual.json"};
-  write_trace(scene.reference, *config, [](std::int64_t, const std::string&, std::vector<float>&) {});
+  const Scene scene{dir / "reference", dir / "candidate",     dir / "second",
+                    dir / "report",    dir / "expected.json", dir / "actual.json"};
+  write_trace(scene.reference, *config,
+              [](std::int64_t, const std::string&, std::vector<float>&) {});
   write_trace(scene.candidate, *config, wrong_from(kWrongPoint, 0));
   write_trace(scene.second, *config, wrong_from("model.layers.2.mlp.down_proj", 1));
-  const Result<Trace> candidate = Trace::open(scene.candidate), reference = Trace::open(scene.reference);
+  const Result<Trace> candidate = Trace::open(scene.candidate),
+                      reference = Trace::open(scene.reference);
   if (!candidate.ok()) must(candidate.error());
   if (!reference.ok()) must(reference.error());
   Report report = diff_traces(*candidate, *reference, {});
@@ -155,7 +166,8 @@ Scene make_scene(const std::filesystem::path& dir) {
   ReportOptions options;
   options.dir = scene.report;
   must(write_reports(report, "candidate", options));
-  const std::string mask = R"({"schema":"parscope.mask/1","B":1,"H":1,"Q":24,"KV":24,"expr":{"op":"causal")";
+  const std::string mask =
+      R"({"schema":"parscope.mask/1","B":1,"H":1,"Q":24,"KV":24,"expr":{"op":"causal")";
   write_text_file(scene.expected_mask, mask + "}}");
   write_text_file(scene.actual_mask, mask + R"(,"shift":1}})");
   return scene;

@@ -49,12 +49,15 @@ TEST_F(ViewerUi, EveryKeyRunsItsCommand) {
       const State before = app.state;
       ctx->KeyPress(chord);
       ctx->Yield(2);
-      const bool noted = !app.log().empty() || !(before == app.state) || stage->shell().palette_open() || stage->shell().help_open();
-      const bool moves = line.starts_with("move") || line == "clear";  // at an edge they change nothing
+      const bool noted = !app.log().empty() || !(before == app.state) ||
+                         stage->shell().palette_open() || stage->shell().help_open();
+      const bool moves =
+          line.starts_with("move") || line == "clear";  // at an edge they change nothing
       IM_CHECK_SILENT(noted || moves);
       if (!noted && !moves) ctx->LogError("nothing came of the key for: %s", line.c_str());
       for (int i = 0; i < 2; ++i) {
-        if (stage->shell().palette_open() || stage->shell().help_open()) ctx->KeyPress(ImGuiKey_Escape);
+        if (stage->shell().palette_open() || stage->shell().help_open())
+          ctx->KeyPress(ImGuiKey_Escape);
       }
       IM_CHECK(!stage->shell().palette_open());
     }
@@ -88,7 +91,8 @@ TEST_F(ViewerUi, LayoutsNameOnlyPanelsThatExist) {
     for (const std::string_view place : {layout.main, layout.below, layout.right, layout.corner}) {
       const Result<Words> words = words_of(place);
       ASSERT_TRUE(words.ok());
-      for (const std::string& name : *words) EXPECT_NE(find_panel(name), nullptr) << layout.name << ": " << name;
+      for (const std::string& name : *words)
+        EXPECT_NE(find_panel(name), nullptr) << layout.name << ": " << name;
     }
   }
 }
@@ -101,11 +105,13 @@ TEST_F(ViewerUi, ClickInTheStripSelectsThePoint) {
     std::set<std::string> points;
     for (const std::int64_t row : {std::int64_t{9}, canvas.rows / 2}) {
       for (std::int64_t layer = 0; layer < canvas.columns; ++layer) {
-        ctx->MouseMoveToPos(ImVec2(canvas.x_of(static_cast<double>(layer) + 0.5), canvas.y_of(static_cast<double>(row) + 0.5)));
+        ctx->MouseMoveToPos(ImVec2(canvas.x_of(static_cast<double>(layer) + 0.5),
+                                   canvas.y_of(static_cast<double>(row) + 0.5)));
         ctx->MouseClick();
         ctx->Yield();
         points.insert(app.state.selection.point);
-        IM_CHECK(app.state.selection.point.find("layers." + std::to_string(layer)) != std::string::npos);
+        IM_CHECK(app.state.selection.point.find("layers." + std::to_string(layer)) !=
+                 std::string::npos);
       }
     }
     IM_CHECK_GE(static_cast<int>(points.size()), 4);
@@ -236,7 +242,8 @@ TEST_P(GoldenPicture, IsByteForByteTheOneInFixtures) {
   const Scene& scene = shared_scene();
   for (std::string line : golden.lines) {
     const auto fill = [&](const std::string& name, const std::filesystem::path& path) {
-      if (const std::size_t at = line.find(name); at != std::string::npos) line.replace(at, name.size(), as_word(path.string()));
+      if (const std::size_t at = line.find(name); at != std::string::npos)
+        line.replace(at, name.size(), as_word(path.string()));
     };
     fill("CANDIDATE", scene.candidate);
     fill("SECOND", scene.second);
@@ -248,26 +255,35 @@ TEST_P(GoldenPicture, IsByteForByteTheOneInFixtures) {
   app.clear_log();
   stage->settle(golden.width, golden.height);
   const std::string bytes = png_bytes(drawn(golden.width, golden.height).image());
-  const std::filesystem::path path = std::filesystem::path(PS_SOURCE_DIR) / "fixtures/viewer" / (std::string(golden.name) + ".png");
+  const std::filesystem::path path = std::filesystem::path(PS_SOURCE_DIR) / "fixtures/viewer" /
+                                     (std::string(golden.name) + ".png");
   if (std::getenv("PARSCOPE_UPDATE_PICTURES") != nullptr) {
     ASSERT_TRUE(write_text(path, bytes).ok());
   }
   const Result<std::string> expected = read_text(path);
   ASSERT_TRUE(expected.ok()) << expected.error().line();
   if (*expected == bytes) return;
-  const std::filesystem::path actual = std::filesystem::path(PS_BINARY_DIR) / ("viewer-" + std::string(golden.name) + ".png");
+  const std::filesystem::path actual =
+      std::filesystem::path(PS_BINARY_DIR) / ("viewer-" + std::string(golden.name) + ".png");
   (void)write_text(actual, bytes);
-  FAIL() << path << " differs from what is drawn now: " << actual << " (PARSCOPE_UPDATE_PICTURES=1 replaces it)";
+  FAIL() << path << " differs from what is drawn now: " << actual
+         << " (PARSCOPE_UPDATE_PICTURES=1 replaces it)";
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Viewer, GoldenPicture,
-    ::testing::Values(Golden{"triage", {"open CANDIDATE", "reference REFERENCE", "first"}, 1280, 800},
-                      Golden{"tensor-diff", {"open CANDIDATE", "reference REFERENCE", "first", "layout solo", "panel tensor"}},
-                      Golden{"tensor-actual-scaled", {"open CANDIDATE", "reference REFERENCE", "go model.layers.2.mlp:act", "mode actual", "scale 1.5", "layout solo", "panel tensor"}},
-                      Golden{"divergence", {"open REPORT", "layout solo", "panel divergence"}},
-                      Golden{"findings", {"open REPORT", "finding 0", "layout solo", "panel findings"}},
-                      Golden{"runs", {"open CANDIDATE", "open SECOND", "reference REFERENCE", "layout solo", "panel runs"}}),
+    ::testing::Values(
+        Golden{"triage", {"open CANDIDATE", "reference REFERENCE", "first"}, 1280, 800},
+        Golden{"tensor-diff",
+               {"open CANDIDATE", "reference REFERENCE", "first", "layout solo", "panel tensor"}},
+        Golden{"tensor-actual-scaled",
+               {"open CANDIDATE", "reference REFERENCE", "go model.layers.2.mlp:act", "mode actual",
+                "scale 1.5", "layout solo", "panel tensor"}},
+        Golden{"divergence", {"open REPORT", "layout solo", "panel divergence"}},
+        Golden{"findings", {"open REPORT", "finding 0", "layout solo", "panel findings"}},
+        Golden{
+            "runs",
+            {"open CANDIDATE", "open SECOND", "reference REFERENCE", "layout solo", "panel runs"}}),
     [](const auto& info) {
       std::string name = info.param.name;
       for (char& c : name) c = c == '-' ? '_' : c;
@@ -282,26 +298,71 @@ TEST_F(ViewerUi, HundredThousandRandomCommands) {
   std::mt19937_64 random(20261127);
   const auto pick = [&](const auto& all) { return all[random() % std::size(all)]; };
   const std::vector<std::string> points = app.session.points(0, 0, 0);
-  const std::vector<std::string> axes = {"replica", "batch", "head", "kv_head", "query", "key", "token", "channel", "slot", "vocab"};
-  const std::vector<std::string> odd = {"", "-1", "+1", "999999999999", "-999999999999999999999", "1e9", "nan", "abc", "\"", "%", "0", "7", "next", "fit", "toggle", "diff", "tensor", "x=y", "1 2 3 4 5 6 7 8 9", std::string(3000, 'a'), "model.norm", "parscope:", "parscope:?a", "parscope:0123456789abcdef?step=1"};
+  const std::vector<std::string> axes = {"replica", "batch", "head",    "kv_head", "query",
+                                         "key",     "token", "channel", "slot",    "vocab"};
+  const std::vector<std::string> odd = {"",
+                                        "-1",
+                                        "+1",
+                                        "999999999999",
+                                        "-999999999999999999999",
+                                        "1e9",
+                                        "nan",
+                                        "abc",
+                                        "\"",
+                                        "%",
+                                        "0",
+                                        "7",
+                                        "next",
+                                        "fit",
+                                        "toggle",
+                                        "diff",
+                                        "tensor",
+                                        "x=y",
+                                        "1 2 3 4 5 6 7 8 9",
+                                        std::string(3000, 'a'),
+                                        "model.norm",
+                                        "parscope:",
+                                        "parscope:?a",
+                                        "parscope:0123456789abcdef?step=1"};
   int refused = 0;
   constexpr int kCommands = 100000;
   for (int i = 0; i < kCommands; ++i) {
     std::string line;
     switch (random() % 8) {
-      case 0: line = pick(bound_chords()).second; break;
-      case 1: line = "go " + pick(points); break;
-      case 2: line = "cell " + pick(axes) + " " + std::to_string(random() % 12); break;
-      case 3: line = "panel " + std::string(pick(panel_table()).name); break;
-      case 4: line = "view " + std::string(pick(panel_table()).name) + " " + std::to_string(random() % 90) + " " + std::to_string(random() % 90) + " " + std::to_string(random() % 60); break;
-      case 5: line = "follow " + as_word(app.link()); break;
-      case 6: line = "set tensor." + std::string(random() % 2 == 0 ? "rows " : "columns ") + pick(axes); break;
-      default: line = std::string(pick(command_table()).name) + " " + pick(odd); break;
+      case 0:
+        line = pick(bound_chords()).second;
+        break;
+      case 1:
+        line = "go " + pick(points);
+        break;
+      case 2:
+        line = "cell " + pick(axes) + " " + std::to_string(random() % 12);
+        break;
+      case 3:
+        line = "panel " + std::string(pick(panel_table()).name);
+        break;
+      case 4:
+        line = "view " + std::string(pick(panel_table()).name) + " " +
+               std::to_string(random() % 90) + " " + std::to_string(random() % 90) + " " +
+               std::to_string(random() % 60);
+        break;
+      case 5:
+        line = "follow " + as_word(app.link());
+        break;
+      case 6:
+        line = "set tensor." + std::string(random() % 2 == 0 ? "rows " : "columns ") + pick(axes);
+        break;
+      default:
+        line = std::string(pick(command_table()).name) + " " + pick(odd);
+        break;
     }
-    if (line.starts_with("open") || line.starts_with("reference") || line.starts_with("close") || line.starts_with("picture")) continue;
+    if (line.starts_with("open") || line.starts_with("reference") || line.starts_with("close") ||
+        line.starts_with("picture"))
+      continue;
     if (!app.execute(line).ok()) ++refused;
     if (i % 50 == 0) {
-      const int width = 300 + static_cast<int>(random() % 1500), height = 200 + static_cast<int>(random() % 900);
+      const int width = 300 + static_cast<int>(random() % 1500),
+                height = 200 + static_cast<int>(random() % 900);
       stage->frame_without_window(width, height);
       ASSERT_NE(find_panel(app.state.panel), nullptr) << line;
       ASSERT_NE(find_layout(app.state.layout), nullptr) << line;

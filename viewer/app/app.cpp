@@ -83,8 +83,8 @@ void App::refresh() {
               reference = session.reference()](std::stop_token) -> Jobs::Done {
                DiffOptions options;
                options.allow_missing = true;
-               auto report =
-                   std::make_shared<const Report>(diff_traces(run->trace, reference->trace, options));
+               auto report = std::make_shared<const Report>(
+                   diff_traces(run->trace, reference->trace, options));
                return [this, index, run, reference, report] {
                  // Another file may have been opened meanwhile.
                  if (session.run(index) == run && session.reference() == reference) {

@@ -34,10 +34,10 @@ class History {
 
 // What commands ask of the window; it answers at the next frame and clears them.
 struct Requests {
-  std::string clipboard;   // to be copied
-  std::string picture;     // a file to write the window's picture to
-  bool layout = false;     // the panels are laid out anew
-  bool focus = false;      // state.panel gets the keyboard
+  std::string clipboard;  // to be copied
+  std::string picture;    // a file to write the window's picture to
+  bool layout = false;    // the panels are laid out anew
+  bool focus = false;     // state.panel gets the keyboard
   bool toggle_palette = false;
   std::string palette_text;  // what stands in it then
   bool toggle_help = false;

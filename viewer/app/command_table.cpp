@@ -56,7 +56,8 @@ const std::vector<KeyBinding>& key_bindings() {
         const std::string_view word = rest.substr(0, rest.find(' '));
         rest.remove_prefix(std::min(word.size() + 1, rest.size()));
         const std::size_t equals = word.find('=');
-        KeyBinding binding{std::string(word.substr(0, equals)), std::string(command.name), &command};
+        KeyBinding binding{std::string(word.substr(0, equals)), std::string(command.name),
+                           &command};
         if (equals != std::string_view::npos) {
           binding.line += " " + std::string(word.substr(equals + 1));
         }

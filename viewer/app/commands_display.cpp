@@ -33,8 +33,8 @@ Result<void> command_metric(App& app, const Words& words) {
   PS_TRY_VOID(expect(words, 1, 1, "metric"));
   Metric& metric = app.state.display.metric;
   if (words[0] == "next") {
-    metric = metric == Metric::kUlp ? Metric::kRatio
-                                    : static_cast<Metric>(static_cast<int>(metric) + 1);
+    metric =
+        metric == Metric::kUlp ? Metric::kRatio : static_cast<Metric>(static_cast<int>(metric) + 1);
     return {};
   }
   PS_TRY(metric, metric_of(words[0]));
@@ -71,13 +71,15 @@ Result<void> command_range(App& app, const Words& words) {
   PS_TRY_VOID(expect(words, 1, 2, "range"));
   Display& d = app.state.display;
   if (words.size() == 1) {
-    if (words[0] != "fit") return bad_input("range", "wants two values", "fit, or LOW HIGH", words[0]);
+    if (words[0] != "fit")
+      return bad_input("range", "wants two values", "fit, or LOW HIGH", words[0]);
     d.low = d.high = 0;
     return {};
   }
   PS_TRY(const double low, number_of(words[0], "range", -kMost, kMost));
   PS_TRY(const double high, number_of(words[1], "range", -kMost, kMost));
-  if (low >= high) return bad_input("range", "must rise", "LOW below HIGH", words[0] + " " + words[1]);
+  if (low >= high)
+    return bad_input("range", "must rise", "LOW below HIGH", words[0] + " " + words[1]);
   d.low = low;
   d.high = high;
   return {};

@@ -65,8 +65,8 @@ Result<std::int64_t> stepped(const std::vector<std::int64_t>& all, std::int64_t 
   }
   PS_TRY(const std::int64_t n, integer_of(words[0], what, 0, std::int64_t{1} << 40));
   if (std::binary_search(all.begin(), all.end(), n)) return n;
-  return bad_input(what, "is not there", std::to_string(all.front()) + " to " + std::to_string(all.back()),
-                   words[0]);
+  return bad_input(what, "is not there",
+                   std::to_string(all.front()) + " to " + std::to_string(all.back()), words[0]);
 }
 
 // The cell that a spot names; else the first wrong one, found by comparing.
@@ -113,7 +113,8 @@ Result<void> go_to_spot(App& app, int direction) {
   if (!here && !s.point.empty() && direction > 0) {  // from where the selection is, onwards
     while (now + 1 < std::ssize(all)) {
       const Spot& spot = all[static_cast<std::size_t>(now + 1)];
-      const bool before = spot.step != s.step ? spot.step < s.step : point_before(spot.point, s.point);
+      const bool before =
+          spot.step != s.step ? spot.step < s.step : point_before(spot.point, s.point);
       if (!before) break;
       ++now;
     }
@@ -157,9 +158,10 @@ Result<void> command_go(App& app, const Words& words) {
   const std::string point = canonical_point(words[0]);
   const std::vector<std::string> all = app.session.points(s.run, s.step, s.rank);
   if (std::find(all.begin(), all.end(), point) == all.end()) {
-    return bad_input(words[0], all.empty() ? "cannot be shown: step " + std::to_string(s.step) +
-                                                 " of rank " + std::to_string(s.rank) + " has no points"
-                                           : "is no point of this step");
+    return bad_input(words[0], all.empty()
+                                   ? "cannot be shown: step " + std::to_string(s.step) +
+                                         " of rank " + std::to_string(s.rank) + " has no points"
+                                   : "is no point of this step");
   }
   s.point = point;
   const std::vector<NamedAxis> axes = axes_of(app);
@@ -190,7 +192,8 @@ Result<void> command_move(App& app, const Words& words) {
   if (comma == std::string::npos) return bad_input("move", "wants ROWS,COLUMNS", "0,1", words[0]);
   constexpr std::int64_t kMost = 1 << 20;
   PS_TRY(const std::int64_t rows, integer_of(words[0].substr(0, comma), "rows", -kMost, kMost));
-  PS_TRY(const std::int64_t columns, integer_of(words[0].substr(comma + 1), "columns", -kMost, kMost));
+  PS_TRY(const std::int64_t columns,
+         integer_of(words[0].substr(comma + 1), "columns", -kMost, kMost));
   const std::vector<NamedAxis> axes = axes_of(app);
   if (axes.empty()) return bad_input("move", "there is no tensor to move in");
   const auto [row_axis, column_axis] = matrix_axes(app.state.display, axes);
@@ -198,8 +201,8 @@ Result<void> command_move(App& app, const Words& words) {
   const auto shift = [&](std::ptrdiff_t axis, std::int64_t by) {
     if (axis < 0 || by == 0) return;
     const NamedAxis& a = axes[static_cast<std::size_t>(axis)];
-    s.cell[a.name] =
-        std::clamp<std::int64_t>(s.at(a.name, a.size) + by, 0, std::max<std::int64_t>(a.size, 1) - 1);
+    s.cell[a.name] = std::clamp<std::int64_t>(s.at(a.name, a.size) + by, 0,
+                                              std::max<std::int64_t>(a.size, 1) - 1);
   };
   shift(row_axis, rows);
   shift(column_axis, columns);
@@ -260,12 +263,13 @@ Result<void> command_op(App& app, const Words& words) {
       ref && ref->layer >= 0 ? "model.layers." + std::to_string(ref->layer) : "";
   for (const bool same_layer : {true, false}) {
     for (const std::string& name : all) {
-      const std::string_view end = std::string_view(name).substr(
-          name.size() - std::min(name.size(), words[0].size()));
+      const std::string_view end =
+          std::string_view(name).substr(name.size() - std::min(name.size(), words[0].size()));
       const std::size_t before = name.size() - end.size();
       const bool whole = before == 0 || name[before - 1] == '.' || name[before - 1] == ':';
       if (end != words[0] || !whole) continue;
-      if (same_layer && !(name + ".").starts_with(prefix + ".") && !name.starts_with(prefix + ":")) {
+      if (same_layer && !(name + ".").starts_with(prefix + ".") &&
+          !name.starts_with(prefix + ":")) {
         continue;
       }
       s.point = name;

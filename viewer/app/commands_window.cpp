@@ -77,7 +77,8 @@ Result<void> command_layout(App& app, const Words& words) {
   const LayoutInfo* layout = find_layout(words[0]);
   if (layout == nullptr) {
     std::string all;
-    for (const LayoutInfo& l : layout_table()) all += (all.empty() ? "" : ", ") + std::string(l.name);
+    for (const LayoutInfo& l : layout_table())
+      all += (all.empty() ? "" : ", ") + std::string(l.name);
     return bad_input("layout", "unknown", all, words[0]);
   }
   app.state.layout = words[0];

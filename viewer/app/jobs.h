@@ -15,8 +15,8 @@ namespace ps::viewer {
 
 class Jobs {
  public:
-  using Done = std::function<void()>;                  // on the UI thread
-  using Work = std::function<Done(std::stop_token)>;   // on the worker; may look whether to stop
+  using Done = std::function<void()>;                 // on the UI thread
+  using Work = std::function<Done(std::stop_token)>;  // on the worker; may look whether to stop
 
   Jobs();
   ~Jobs();
@@ -27,7 +27,7 @@ class Jobs {
   void run(std::string key, std::string label, Work work);
   // Runs what is done. True when there was something, so that a new frame is worth drawing.
   bool poll();
-  void wait_all();  // until nothing is left, polling; for pictures and tests
+  void wait_all();            // until nothing is left, polling; for pictures and tests
   std::string label() const;  // of what runs now; empty when idle
   // Called on the worker when something is done: wakes a window that waits for events.
   void on_done(std::function<void()> wake);

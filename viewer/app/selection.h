@@ -17,9 +17,9 @@ struct Selection {
   std::int64_t run = 0;  // which of the runs that are open
   std::int64_t step = 0;
   std::int64_t rank = 0;
-  std::string point;                                 // "model.layers.0.self_attn:probs"; empty: none
+  std::string point;  // "model.layers.0.self_attn:probs"; empty: none
   std::map<std::string, std::int64_t, std::less<>> cell;  // "head" -> 3; an axis not here is at 0
-  std::int64_t finding = -1;                         // index into the report's findings
+  std::int64_t finding = -1;                              // index into the report's findings
 
   std::int64_t at(std::string_view axis) const;
   std::int64_t at(std::string_view axis, std::int64_t size) const;  // held to [0, size)
@@ -45,7 +45,7 @@ struct Display {
   bool log_range = true;
   double low = 0, high = 0;  // the colours' range; equal: fitted to what is seen
   double scale = 1;          // of text and panels, 1 to 2.5
-  std::map<std::string, PlaneView, std::less<>> views;       // by panel
+  std::map<std::string, PlaneView, std::less<>> views;      // by panel
   std::map<std::string, std::string, std::less<>> options;  // "mask.expression": a panel's own
 
   PlaneView view(std::string_view panel) const;

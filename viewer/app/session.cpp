@@ -78,7 +78,8 @@ const TensorView* Run::find(std::int64_t step, std::int64_t rank, std::string_vi
 
 std::int64_t Run::batch(std::int64_t step, std::int64_t rank) const {
   for (const std::int64_t r : {rank, std::int64_t{0}}) {
-    if (const TensorView* ids = find(step, r, "input_ids"); ids != nullptr && ids->shape.size() == 2) {
+    if (const TensorView* ids = find(step, r, "input_ids");
+        ids != nullptr && ids->shape.size() == 2) {
       return ids->shape[0];
     }
   }
@@ -160,7 +161,8 @@ Result<void> Session::open(const fs::path& path) {
       masks_.push_back(std::make_shared<const mask::Source>(std::move(source)));
       break;
     }
-    case Kind::kModel: return open_model(path);
+    case Kind::kModel:
+      return open_model(path);
   }
   if (capture_.empty()) capture_ = capture;
   ++version_;

@@ -11,8 +11,8 @@ namespace ps::viewer {
 std::vector<Spot> spots_of(const Report& report) {
   std::vector<Spot> spots;
   for (const PointRow& row : report.points) {
-    const bool named = std::any_of(
-        report.findings.begin(), report.findings.end(), [&](const Finding& f) {
+    const bool named =
+        std::any_of(report.findings.begin(), report.findings.end(), [&](const Finding& f) {
           return f.severity == Severity::kError && f.point == row.point && f.step == row.step &&
                  f.rank == row.rank;
         });

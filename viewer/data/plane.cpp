@@ -1,7 +1,7 @@
 #include "viewer/data/plane.h"
 
-#include <cmath>
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <tuple>
@@ -18,8 +18,7 @@ std::string Cut::column_name() const {
   return column_axis < 0 ? "" : axes[static_cast<std::size_t>(column_axis)].name;
 }
 
-Cut cut_of(const std::vector<NamedAxis>& axes, const Selection& selection,
-           const Display& display) {
+Cut cut_of(const std::vector<NamedAxis>& axes, const Selection& selection, const Display& display) {
   Cut cut;
   cut.axes = axes;
   std::tie(cut.row_axis, cut.column_axis) = matrix_axes(display, axes);
@@ -42,7 +41,8 @@ Cut cut_of(const std::vector<NamedAxis>& axes, const Selection& selection,
 
 std::int64_t ulps_between(double a, double b, DType type) {
   switch (type) {
-    case DType::kF64: return std::llabs(ordinal(a) - ordinal(b));
+    case DType::kF64:
+      return std::llabs(ordinal(a) - ordinal(b));
     case DType::kF32:
       return std::llabs(ordinal(static_cast<float>(a)) - ordinal(static_cast<float>(b)));
     case DType::kF16:
@@ -52,7 +52,10 @@ std::int64_t ulps_between(double a, double b, DType type) {
       return std::llabs(ordinal16(float_to_bf16(static_cast<float>(a))) -
                         ordinal16(float_to_bf16(static_cast<float>(b))));
     default: {
-      const double steps = std::fabs(a - b) / (2 * unit_roundoff(type) > 0 ? 2 * unit_roundoff(type) * std::max(std::fabs(b), 1e-30) : 1);
+      const double steps =
+          std::fabs(a - b) / (2 * unit_roundoff(type) > 0
+                                  ? 2 * unit_roundoff(type) * std::max(std::fabs(b), 1e-30)
+                                  : 1);
       return static_cast<std::int64_t>(std::min(steps, 9e18));
     }
   }
@@ -94,10 +97,14 @@ CellValues TensorPair::at(std::int64_t flat) const {
 double TensorPair::measure(Metric metric, std::int64_t flat) const {
   const CellValues v = at(flat);
   switch (metric) {
-    case Metric::kRatio: return v.ratio;
-    case Metric::kAbs: return v.abs;
-    case Metric::kRel: return v.rel;
-    case Metric::kUlp: return std::isnan(v.abs) ? v.abs : static_cast<double>(v.ulp);
+    case Metric::kRatio:
+      return v.ratio;
+    case Metric::kAbs:
+      return v.abs;
+    case Metric::kRel:
+      return v.rel;
+    case Metric::kUlp:
+      return std::isnan(v.abs) ? v.abs : static_cast<double>(v.ulp);
   }
   return 0;
 }

@@ -10,8 +10,8 @@ namespace ps::viewer {
 namespace {
 
 std::uint32_t packed(Color c) {
-  return 0xff000000u | static_cast<std::uint32_t>(c.b) << 16 | static_cast<std::uint32_t>(c.g) << 8 |
-         c.r;
+  return 0xff000000u | static_cast<std::uint32_t>(c.b) << 16 |
+         static_cast<std::uint32_t>(c.g) << 8 | c.r;
 }
 
 struct Range {
@@ -85,7 +85,8 @@ constexpr std::array<Color, 9> kViridis = {{{68, 1, 84},
 
 double share_of(double x, double low, double high, bool log) {
   if (log && low > 0 && high > low) {
-    return std::clamp((std::log(std::max(x, low)) - std::log(low)) / (std::log(high) - std::log(low)), 0.0, 1.0);
+    return std::clamp(
+        (std::log(std::max(x, low)) - std::log(low)) / (std::log(high) - std::log(low)), 0.0, 1.0);
   }
   return high > low ? std::clamp((x - low) / (high - low), 0.0, 1.0) : 0.5;
 }
@@ -120,7 +121,8 @@ Color color_of_error(float error, const ErrorScale& scale) {
   if (error <= 0) return {22, 27, 33};
   // Even the smallest error stands out from none.
   constexpr double kLeast = 0.12;
-  return color_in(scale.map, kLeast + (1 - kLeast) * share_of(error, scale.low, scale.high, scale.log));
+  return color_in(scale.map,
+                  kLeast + (1 - kLeast) * share_of(error, scale.low, scale.high, scale.log));
 }
 
 Color color_of_value(float value, const ValueScale& scale) {
@@ -148,7 +150,8 @@ void draw_errors(const Pyramid& errors, const Window& window, const ErrorScale& 
   });
   if (window.cell_width >= 3 && window.cell_height >= 3) return;
   // Too many to lose one: where most is wrong, single cells need no larger marks.
-  const auto area = static_cast<std::size_t>(window.width) * static_cast<std::size_t>(window.height);
+  const auto area =
+      static_cast<std::size_t>(window.width) * static_cast<std::size_t>(window.height);
   if (wrong.size() > area / 8) return;
   // The worst drawn last, over its neighbours.
   std::stable_sort(wrong.begin(), wrong.end(), [](const Spot& a, const Spot& b) {

@@ -1,5 +1,5 @@
-// Pixels of a matrix from its pyramid: values by a colour map, errors so that a wrong cell covers at
-// least 3 x 3 pixels however far away it is.
+// Pixels of a matrix from its pyramid: values by a colour map, errors so that a wrong cell covers
+// at least 3 x 3 pixels however far away it is.
 #pragma once
 
 #include <cstdint>

@@ -100,9 +100,7 @@ float Pyramid::worst(std::int64_t r0, std::int64_t r1, std::int64_t c0, std::int
   return worst;
 }
 
-float Pyramid::all() const {
-  return levels_.empty() ? 0 : levels_.back().cells.front();
-}
+float Pyramid::all() const { return levels_.empty() ? 0 : levels_.back().cells.front(); }
 
 std::size_t Pyramid::bytes() const {
   std::size_t bytes = 0;

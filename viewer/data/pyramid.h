@@ -1,6 +1,6 @@
 // A matrix of numbers that can be looked at from any distance without losing the one that matters:
-// each block of a level holds the worst of its four blocks below, so what a pixel shows is the worst
-// of all cells under it.
+// each block of a level holds the worst of its four blocks below, so what a pixel shows is the
+// worst of all cells under it.
 #pragma once
 
 #include <cstdint>

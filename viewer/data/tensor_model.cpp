@@ -16,18 +16,25 @@ std::shared_ptr<const TensorModel> computed(TensorModel model, std::int64_t laye
   const auto values = [&](const TensorView& tensor) {
     return Pyramid::build(
         cut.rows, cut.columns, Pool::kExtreme,
-        [&](std::int64_t r, std::int64_t c) { return static_cast<float>(value_at(tensor, cut.flat(r, c))); },
+        [&](std::int64_t r, std::int64_t c) {
+          return static_cast<float>(value_at(tensor, cut.flat(r, c)));
+        },
         stop);
   };
   if (model.actual != nullptr) model.actual_values = values(*model.actual);
-  const bool fits = model.actual != nullptr && model.expected != nullptr && model.actual->shape == model.expected->shape;
-  if (model.expected != nullptr && (fits || model.actual == nullptr)) model.expected_values = values(*model.expected);
+  const bool fits = model.actual != nullptr && model.expected != nullptr &&
+                    model.actual->shape == model.expected->shape;
+  if (model.expected != nullptr && (fits || model.actual == nullptr))
+    model.expected_values = values(*model.expected);
   if (fits) {
-    if (pair == nullptr) pair = std::make_shared<const TensorPair>(*model.actual, *model.expected, layers);
+    if (pair == nullptr)
+      pair = std::make_shared<const TensorPair>(*model.actual, *model.expected, layers);
     model.pair = pair;
     model.errors = Pyramid::build(
         cut.rows, cut.columns, Pool::kMax,
-        [&](std::int64_t r, std::int64_t c) { return static_cast<float>(pair->measure(model.metric, cut.flat(r, c))); },
+        [&](std::int64_t r, std::int64_t c) {
+          return static_cast<float>(pair->measure(model.metric, cut.flat(r, c)));
+        },
         stop);
   }
   if (stop.stop_requested()) return nullptr;
@@ -55,18 +62,20 @@ std::shared_ptr<const TensorModel> TensorModels::current(App& app) {
   if (any == nullptr || any->count() == 0) return nullptr;
   model.cut = cut_of(app.session.axes(s.step, s.rank, s.point, any->shape), s, app.state.display);
   Key key{app.session.version(), s.run, s.step, s.rank, s.point, model.metric, model.cut};
-  const bool same_tensor = slot_->wanted && slot_->wanted->version == key.version && slot_->wanted->run == key.run &&
-                           slot_->wanted->step == key.step && slot_->wanted->rank == key.rank &&
-                           slot_->wanted->point == key.point;
+  const bool same_tensor = slot_->wanted && slot_->wanted->version == key.version &&
+                           slot_->wanted->run == key.run && slot_->wanted->step == key.step &&
+                           slot_->wanted->rank == key.rank && slot_->wanted->point == key.point;
   const std::shared_ptr<const TensorModel> now = slot_->model;
   if (slot_->wanted && *slot_->wanted == key) {
     computing_ = now == nullptr;
     return now;
   }
   const std::int64_t layers = app.session.config() == nullptr ? 0 : app.session.config()->layers;
-  const std::shared_ptr<const TensorPair> pair = same_tensor && now != nullptr ? now->pair : nullptr;
+  const std::shared_ptr<const TensorPair> pair =
+      same_tensor && now != nullptr ? now->pair : nullptr;
   slot_->wanted = key;
-  const std::int64_t work = model.cut.rows * model.cut.columns + (pair == nullptr ? any->count() : 0);
+  const std::int64_t work =
+      model.cut.rows * model.cut.columns + (pair == nullptr ? any->count() : 0);
   if (work <= kInlineCells) {
     slot_->model = computed(std::move(model), layers, pair, {});
     return slot_->model;
@@ -93,7 +102,9 @@ ErrorScale error_scale_of(const TensorModel& model, const Display& display) {
   scale.high = display.high;
   if (display.low != display.high) return scale;
   scale.high = model.errors.high() > 0 ? model.errors.high() : 1;
-  scale.low = model.metric == Metric::kUlp ? 1 : std::max<double>(model.errors.smallest_positive(), scale.high * 1e-6);
+  scale.low = model.metric == Metric::kUlp
+                  ? 1
+                  : std::max<double>(model.errors.smallest_positive(), scale.high * 1e-6);
   if (!std::isfinite(scale.low) || scale.low >= scale.high) scale.low = scale.high / 2;
   return scale;
 }

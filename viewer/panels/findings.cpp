@@ -20,9 +20,10 @@ class FindingsPanel final : public Panel {
   void draw(App& app, Ui& ui) override {
     const auto report = app.session.report(app.state.selection.run);
     if (report == nullptr) {
-      centred_text(app.session.empty() ? "Nothing is open."
-                                       : "No findings: a report has them, and so has a trace that is compared "
-                                         "with another (Ctrl+P, reference PATH).");
+      centred_text(app.session.empty()
+                       ? "Nothing is open."
+                       : "No findings: a report has them, and so has a trace that is compared "
+                         "with another (Ctrl+P, reference PATH).");
       return;
     }
     if (report->findings.empty()) {
@@ -60,7 +61,9 @@ class FindingsPanel final : public Panel {
           const bool chosen = ImGui::Selectable("##finding", app.state.selection.finding == i,
                                                 ImGuiSelectableFlags_SpanAllColumns);
           ImGui::SameLine(0, 0);
-          ImGui::TextUnformatted(f.severity == Severity::kError ? "!" : f.severity == Severity::kWarning ? "?" : "i");
+          ImGui::TextUnformatted(f.severity == Severity::kError     ? "!"
+                                 : f.severity == Severity::kWarning ? "?"
+                                                                    : "i");
           ImGui::PopStyleColor();
           ImGui::SameLine();
           ImGui::TextUnformatted(f.id.c_str());
@@ -102,12 +105,14 @@ class FindingsPanel final : public Panel {
     if (f.severity != Severity::kInfo) {
       ImGui::Spacing();
       ImGui::TextDisabled("how sure");
-      ImGui::TextWrapped("%s: %s", std::string(to_string(f.confidence)).c_str(), std::string(meaning_of(f.confidence)).c_str());
+      ImGui::TextWrapped("%s: %s", std::string(to_string(f.confidence)).c_str(),
+                         std::string(meaning_of(f.confidence)).c_str());
     }
     if (!f.evidence.empty()) {
       ImGui::Spacing();
       ImGui::TextDisabled("evidence");
-      if (ImGui::BeginTable("evidence", 2, ImGuiTableFlags_RowBg | ImGuiTableFlags_SizingStretchProp)) {
+      if (ImGui::BeginTable("evidence", 2,
+                            ImGuiTableFlags_RowBg | ImGuiTableFlags_SizingStretchProp)) {
         ImGui::TableSetupColumn("name", ImGuiTableColumnFlags_WidthFixed);
         ImGui::TableSetupColumn("value", ImGuiTableColumnFlags_WidthStretch);
         for (const auto& [name, value] : f.evidence) {
@@ -117,7 +122,8 @@ class FindingsPanel final : public Panel {
           ImGui::TableNextColumn();
           ImGui::PushFont(ui.mono, 0.0f);
           constexpr std::size_t kMost = 600;
-          ImGui::TextWrapped("%s", (value.size() > kMost ? value.substr(0, kMost) + " ..." : value).c_str());
+          ImGui::TextWrapped(
+              "%s", (value.size() > kMost ? value.substr(0, kMost) + " ..." : value).c_str());
           ImGui::PopFont();
         }
         ImGui::EndTable();
@@ -129,7 +135,9 @@ class FindingsPanel final : public Panel {
     if (report.power) {
       ImGui::Spacing();
       ImGui::TextDisabled("power");
-      ImGui::TextWrapped("This run would have shown %.3g %% of the faults that apply to this model.", *report.power * 100);
+      ImGui::TextWrapped(
+          "This run would have shown %.3g %% of the faults that apply to this model.",
+          *report.power * 100);
     }
     if (report.blind_spots.empty()) return;
     if (!ImGui::TreeNode("What this run does not show")) return;

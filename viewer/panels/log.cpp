@@ -18,7 +18,8 @@ class LogPanel final : public Panel {
         const bool error = l.kind == LogLine::Kind::kError;
         const bool command = l.kind == LogLine::Kind::kCommand;
         if (error) ImGui::PushStyleColor(ImGuiCol_Text, ImVec4(1, 0.62f, 0.38f, 1));
-        if (command) ImGui::PushStyleColor(ImGuiCol_Text, ImGui::GetStyleColorVec4(ImGuiCol_TextDisabled));
+        if (command)
+          ImGui::PushStyleColor(ImGuiCol_Text, ImGui::GetStyleColorVec4(ImGuiCol_TextDisabled));
         ImGui::TextWrapped("%s%s", command ? "> " : "", l.text.c_str());
         if (error || command) ImGui::PopStyleColor();
       }
@@ -27,8 +28,10 @@ class LogPanel final : public Panel {
     }
     ImGui::EndChild();
     ImGui::SetNextItemWidth(-1);
-    const ImGuiInputTextFlags flags = ImGuiInputTextFlags_EnterReturnsTrue | ImGuiInputTextFlags_CallbackHistory;
-    if (ImGui::InputTextWithHint("##command", "a command; Ctrl+P finds them", typed_.data(), typed_.size(), flags, &history, this)) {
+    const ImGuiInputTextFlags flags =
+        ImGuiInputTextFlags_EnterReturnsTrue | ImGuiInputTextFlags_CallbackHistory;
+    if (ImGui::InputTextWithHint("##command", "a command; Ctrl+P finds them", typed_.data(),
+                                 typed_.size(), flags, &history, this)) {
       const std::string text = typed_.data();
       typed_ = {};
       if (!text.empty()) {

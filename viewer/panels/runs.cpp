@@ -21,9 +21,12 @@ class RunsPanel final : public Panel {
   void draw(App& app, Ui& ui) override {
     files(app);
     bool any = false;
-    for (std::int64_t i = 0; i < std::ssize(app.session.runs()); ++i) any = any || app.session.report(i) != nullptr;
+    for (std::int64_t i = 0; i < std::ssize(app.session.runs()); ++i)
+      any = any || app.session.report(i) != nullptr;
     if (!any) {
-      faint_text("Two runs beside each other: open one more trace (open PATH) and a reference (reference PATH).");
+      faint_text(
+          "Two runs beside each other: open one more trace (open PATH) and a reference (reference "
+          "PATH).");
       return;
     }
     ImGui::Spacing();
@@ -35,10 +38,12 @@ class RunsPanel final : public Panel {
     ImGui::TableNextRow();
     ImGui::TableNextColumn();
     const bool selected = index >= 0 && index == app.state.selection.run;
-    if (ImGui::Selectable(role.c_str(), selected, ImGuiSelectableFlags_SpanAllColumns) && index >= 0) {
+    if (ImGui::Selectable(role.c_str(), selected, ImGuiSelectableFlags_SpanAllColumns) &&
+        index >= 0) {
       (void)app.execute("run " + std::to_string(index));
     }
-    if (ImGui::IsItemHovered()) ImGui::SetTooltip("%s\n%s", run.path.c_str(), run.trace.manifest().producer.c_str());
+    if (ImGui::IsItemHovered())
+      ImGui::SetTooltip("%s\n%s", run.path.c_str(), run.trace.manifest().producer.c_str());
     cell_text(run.name);
     std::size_t points = 0;
     for (const auto& step : run.points) points += step.size();
@@ -50,9 +55,11 @@ class RunsPanel final : public Panel {
   }
 
   static void files(App& app) {
-    const ImGuiTableFlags flags = ImGuiTableFlags_RowBg | ImGuiTableFlags_BordersInnerV | ImGuiTableFlags_SizingFixedFit;
+    const ImGuiTableFlags flags =
+        ImGuiTableFlags_RowBg | ImGuiTableFlags_BordersInnerV | ImGuiTableFlags_SizingFixedFit;
     if (!ImGui::BeginTable("files", 6, flags)) return;
-    for (const char* name : {"what", "name", "steps", "points", "type", "verdict"}) ImGui::TableSetupColumn(name);
+    for (const char* name : {"what", "name", "steps", "points", "type", "verdict"})
+      ImGui::TableSetupColumn(name);
     ImGui::TableHeadersRow();
     if (app.session.report_was_opened()) {
       ImGui::TableNextRow();
@@ -66,7 +73,8 @@ class RunsPanel final : public Panel {
     for (std::int64_t i = 0; i < std::ssize(app.session.runs()); ++i) {
       file_row(app, *app.session.run(i), "run " + std::to_string(i), i);
     }
-    if (app.session.reference() != nullptr) file_row(app, *app.session.reference(), "reference", -1);
+    if (app.session.reference() != nullptr)
+      file_row(app, *app.session.reference(), "reference", -1);
     for (std::size_t i = 0; i < app.session.masks().size(); ++i) {
       ImGui::TableNextRow();
       cell_text(i == 0 ? "expected mask" : "actual mask");
@@ -102,8 +110,8 @@ class RunsPanel final : public Panel {
       faint_text("No run is wrong anywhere.");
       return;
     }
-    const ImGuiTableFlags flags = ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY | ImGuiTableFlags_BordersInnerV |
-                                  ImGuiTableFlags_SizingFixedFit;
+    const ImGuiTableFlags flags = ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY |
+                                  ImGuiTableFlags_BordersInnerV | ImGuiTableFlags_SizingFixedFit;
     if (!ImGui::BeginTable("points", static_cast<int>(runs) + 2, flags)) return;
     ImGui::TableSetupScrollFreeze(0, 1);
     ImGui::TableSetupColumn("step");
@@ -116,7 +124,8 @@ class RunsPanel final : public Panel {
     ImGuiListClipper clipper;
     clipper.Begin(static_cast<int>(spots_.size()));
     while (clipper.Step()) {
-      for (int i = clipper.DisplayStart; i < clipper.DisplayEnd; ++i) row(app, ui, spots_[static_cast<std::size_t>(i)], runs, i);
+      for (int i = clipper.DisplayStart; i < clipper.DisplayEnd; ++i)
+        row(app, ui, spots_[static_cast<std::size_t>(i)], runs, i);
     }
     ImGui::EndTable();
   }
@@ -142,7 +151,8 @@ class RunsPanel final : public Panel {
       if (report == nullptr) continue;
       for (const PointRow& row : report->points) {
         if (row.step != spot.step || row.rank != spot.rank || row.point != spot.point) continue;
-        ImGui::TextUnformatted((std::string(to_string(row.status)) + "  " + ratio_text(row.ratio)).c_str());
+        ImGui::TextUnformatted(
+            (std::string(to_string(row.status)) + "  " + ratio_text(row.ratio)).c_str());
         break;
       }
     }

@@ -35,8 +35,12 @@ class TensorPanel final : public Panel {
     const ImVec2 room = ImGui::GetContentRegionAvail();
     const float side = ImGui::GetFontSize() * 19;
     const bool beside = room.x > side * 2.2f;
-    const ImVec2 size = beside ? ImVec2(room.x - side - 12, room.y) : ImVec2(room.x, std::max(room.y - ImGui::GetFontSize() * 11, room.y * 0.55f));
-    if (ImGui::BeginChild("matrix", size, 0, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse)) matrix(app, ui, *model);
+    const ImVec2 size =
+        beside ? ImVec2(room.x - side - 12, room.y)
+               : ImVec2(room.x, std::max(room.y - ImGui::GetFontSize() * 11, room.y * 0.55f));
+    if (ImGui::BeginChild("matrix", size, 0,
+                          ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse))
+      matrix(app, ui, *model);
     ImGui::EndChild();
     if (beside) ImGui::SameLine(0, 12);
     if (ImGui::BeginChild("facts")) facts(app, ui, *model);
@@ -51,9 +55,12 @@ class TensorPanel final : public Panel {
     } else if (s.point.empty()) {
       centred_text("No point is selected. Click into the Divergence panel, or press N.");
     } else if (app.session.runs().empty() && app.session.reference() == nullptr) {
-      centred_text("A report has no tensors. Open the trace that it is about, and the reference's:\nCtrl+P, then  open PATH  and  reference PATH");
+      centred_text(
+          "A report has no tensors. Open the trace that it is about, and the reference's:\nCtrl+P, "
+          "then  open PATH  and  reference PATH");
     } else {
-      centred_text("Neither the run nor the reference has " + s.point + " in step " + std::to_string(s.step) + ".");
+      centred_text("Neither the run nor the reference has " + s.point + " in step " +
+                   std::to_string(s.step) + ".");
     }
   }
 
@@ -70,12 +77,16 @@ class TensorPanel final : public Panel {
     ImGui::PopFont();
     ImGui::SameLine();
     std::string words = ps::to_string(tensor.shape) + " " + std::string(short_name(tensor.dtype));
-    if (model.expected != nullptr && model.actual != nullptr && model.expected->dtype != model.actual->dtype) {
+    if (model.expected != nullptr && model.actual != nullptr &&
+        model.expected->dtype != model.actual->dtype) {
       words += ", expected " + std::string(short_name(model.expected->dtype));
     }
     if (model.actual == nullptr) words += "   only the reference has it";
-    if (model.expected == nullptr) words += app.session.reference() == nullptr ? "   nothing to compare with" : "   the reference lacks it";
-    if (model.actual != nullptr && model.expected != nullptr && !model.both()) words += "   the reference's shape is " + ps::to_string(model.expected->shape);
+    if (model.expected == nullptr)
+      words += app.session.reference() == nullptr ? "   nothing to compare with"
+                                                  : "   the reference lacks it";
+    if (model.actual != nullptr && model.expected != nullptr && !model.both())
+      words += "   the reference's shape is " + ps::to_string(model.expected->shape);
     ImGui::TextDisabled("%s", fitted(words, ImGui::GetContentRegionAvail().x).c_str());
     bool first = true;
     const auto next = [&](float width) {
@@ -93,14 +104,16 @@ class TensorPanel final : public Panel {
       ImGui::TextDisabled(rows ? "rows" : "columns");
       ImGui::SameLine();
       ImGui::SetNextItemWidth(ImGui::GetFontSize() * 6);
-      if (ImGui::BeginCombo(rows ? "##rows" : "##columns", model.cut.axes[static_cast<std::size_t>(now)].name.c_str())) {
+      if (ImGui::BeginCombo(rows ? "##rows" : "##columns",
+                            model.cut.axes[static_cast<std::size_t>(now)].name.c_str())) {
         for (std::ptrdiff_t i = 0; i < std::ssize(model.cut.axes); ++i) {
           const std::string& name = model.cut.axes[static_cast<std::size_t>(i)].name;
           if (ImGui::Selectable(name.c_str(), i == now)) {
             // The axis that it takes the place of goes to the other side.
             const std::string other = model.cut.axes[static_cast<std::size_t>(now)].name;
             const std::ptrdiff_t opposite = rows ? model.cut.column_axis : model.cut.row_axis;
-            if (i == opposite) (void)app.execute(std::string("set tensor.") + (rows ? "columns " : "rows ") + other);
+            if (i == opposite)
+              (void)app.execute(std::string("set tensor.") + (rows ? "columns " : "rows ") + other);
             (void)app.execute(std::string("set tensor.") + (rows ? "rows " : "columns ") + name);
           }
         }
@@ -118,7 +131,9 @@ class TensorPanel final : public Panel {
       int at = static_cast<int>(axis_at(app, axis));
       const std::string id = "##axis_" + axis.name;
       const std::string format = "%d of " + std::to_string(axis.size);
-      if (ImGui::SliderInt(id.c_str(), &at, 0, static_cast<int>(std::min<std::int64_t>(axis.size - 1, 1 << 30)), format.c_str())) {
+      if (ImGui::SliderInt(id.c_str(), &at, 0,
+                           static_cast<int>(std::min<std::int64_t>(axis.size - 1, 1 << 30)),
+                           format.c_str())) {
         (void)app.execute_merged("cell " + axis.name + " " + std::to_string(at));
       }
     }
@@ -130,7 +145,8 @@ class TensorPanel final : public Panel {
     const ImVec2 corner = ImGui::GetCursorScreenPos();
     const float left = axis_width(cut.rows), top = axis_height();
     ImGui::SetCursorScreenPos(ImVec2(corner.x + left, corner.y + top));
-    const Canvas canvas = matrix_canvas(app, "tensor", cut.rows, cut.columns, ImVec2(room.x - left - 6, room.y - top - 6));
+    const Canvas canvas = matrix_canvas(app, "tensor", cut.rows, cut.columns,
+                                        ImVec2(room.x - left - 6, room.y - top - 6));
     ImDrawList& list = *ImGui::GetWindowDrawList();
     paint(app, ui, model, canvas);
     ui.picture("tensor").draw(list, canvas.min);
@@ -139,13 +155,15 @@ class TensorPanel final : public Panel {
     numbers(app, ui, model, canvas, list);
     list.PopClipRect();
     list.AddRect(canvas.min, canvas.max, ImGui::GetColorU32(ImGuiCol_Border));
-    draw_marker(list, canvas, selected(app, cut, cut.row_axis), selected(app, cut, cut.column_axis), IM_COL32_WHITE);
+    draw_marker(list, canvas, selected(app, cut, cut.row_axis), selected(app, cut, cut.column_axis),
+                IM_COL32_WHITE);
     if (canvas.row < 0) return;
     tooltip(model, canvas.row, canvas.column);
     if (canvas.clicked) {
       std::string line = "go " + as_word(app.state.selection.point);
       if (cut.row_axis >= 0) line += " " + cut.row_name() + "=" + std::to_string(canvas.row);
-      if (cut.column_axis >= 0) line += " " + cut.column_name() + "=" + std::to_string(canvas.column);
+      if (cut.column_axis >= 0)
+        line += " " + cut.column_name() + "=" + std::to_string(canvas.column);
       (void)app.execute(line);
     }
   }
@@ -158,20 +176,27 @@ class TensorPanel final : public Panel {
     return app.mode() == Mode::kDiff && model.both();
   }
   static const Pyramid& values_of(const App& app, const TensorModel& model) {
-    const bool expected = (app.mode() == Mode::kExpected && !model.expected_values.empty()) || model.actual_values.empty();
+    const bool expected = (app.mode() == Mode::kExpected && !model.expected_values.empty()) ||
+                          model.actual_values.empty();
     return expected ? model.expected_values : model.actual_values;
   }
 
   void paint(App& app, Ui& ui, const TensorModel& model, const Canvas& canvas) {
     Picture& picture = ui.picture("tensor");
     const Display& d = app.state.display;
-    const Painted now{&model, app.mode(), d.metric, d.map, d.tolerance, d.low, d.high, d.log_range, canvas.left, canvas.top, canvas.cell_width, canvas.cell_height, canvas.width(), canvas.height()};
+    const Painted now{&model,         app.mode(),        d.metric,
+                      d.map,          d.tolerance,       d.low,
+                      d.high,         d.log_range,       canvas.left,
+                      canvas.top,     canvas.cell_width, canvas.cell_height,
+                      canvas.width(), canvas.height()};
     if (now == painted_) return;
     painted_ = now;
     std::uint32_t* first = picture.resize(canvas.width(), canvas.height());
-    const std::span<std::uint32_t> pixels(first, static_cast<std::size_t>(picture.width()) * static_cast<std::size_t>(picture.height()));
+    const std::span<std::uint32_t> pixels(first, static_cast<std::size_t>(picture.width()) *
+                                                     static_cast<std::size_t>(picture.height()));
     std::fill(pixels.begin(), pixels.end(), 0xff161310u);
-    const Window window{picture.width(), picture.height(), canvas.left, canvas.top, canvas.cell_width, canvas.cell_height};
+    const Window window{picture.width(), picture.height(),  canvas.left,
+                        canvas.top,      canvas.cell_width, canvas.cell_height};
     if (shows_errors(app, model)) {
       draw_errors(model.errors, window, error_scale_of(model, d), pixels);
     } else {
@@ -181,7 +206,8 @@ class TensorPanel final : public Panel {
   }
 
   // Numbers in the cells where they fit.
-  static void numbers(const App& app, Ui& ui, const TensorModel& model, const Canvas& canvas, ImDrawList& list) {
+  static void numbers(const App& app, Ui& ui, const TensorModel& model, const Canvas& canvas,
+                      ImDrawList& list) {
     ImGui::PushFont(ui.mono, ImGui::GetStyle().FontSizeBase * 0.8f);
     const float need = ImGui::CalcTextSize("-0.000e+00").x;
     const float line = ImGui::GetTextLineHeight();
@@ -191,13 +217,21 @@ class TensorPanel final : public Panel {
       const ValueScale value_scale = value_scale_of(model, app.state.display);
       for (std::int64_t r = canvas.first_row(); r < canvas.end_row(); ++r) {
         for (std::int64_t c = canvas.first_column(); c < canvas.end_column(); ++c) {
-          const double x = errors ? model.pair->measure(model.metric, model.cut.flat(r, c))
-                                  : value_at(*model.shown(app.mode() == Mode::kDiff ? Mode::kActual : app.mode()), model.cut.flat(r, c));
-          const Color under = errors ? color_of_error(static_cast<float>(x), error_scale) : color_of_value(static_cast<float>(x), value_scale);
+          const double x =
+              errors
+                  ? model.pair->measure(model.metric, model.cut.flat(r, c))
+                  : value_at(*model.shown(app.mode() == Mode::kDiff ? Mode::kActual : app.mode()),
+                             model.cut.flat(r, c));
+          const Color under = errors ? color_of_error(static_cast<float>(x), error_scale)
+                                     : color_of_value(static_cast<float>(x), value_scale);
           const std::string text = value_text(x, 3);
           const ImVec2 size = ImGui::CalcTextSize(text.c_str());
-          list.AddText(ImVec2((canvas.x_of(static_cast<double>(c)) + canvas.x_of(static_cast<double>(c) + 1) - size.x) / 2,
-                              (canvas.y_of(static_cast<double>(r)) + canvas.y_of(static_cast<double>(r) + 1) - size.y) / 2),
+          list.AddText(ImVec2((canvas.x_of(static_cast<double>(c)) +
+                               canvas.x_of(static_cast<double>(c) + 1) - size.x) /
+                                  2,
+                              (canvas.y_of(static_cast<double>(r)) +
+                               canvas.y_of(static_cast<double>(r) + 1) - size.y) /
+                                  2),
                        u32(ink_on(under)), text.c_str());
         }
       }
@@ -210,7 +244,9 @@ class TensorPanel final : public Panel {
     std::string text = place_of(model.cut.axes, flat);
     if (model.both()) {
       const CellValues v = model.pair->at(flat);
-      text += "\nactual    " + value_text(v.actual, 9) + "\nexpected  " + value_text(v.expected, 9) + "\ndifference " + value_text(v.abs) + ", " + value_text(v.ratio) + " of the bound";
+      text += "\nactual    " + value_text(v.actual, 9) + "\nexpected  " +
+              value_text(v.expected, 9) + "\ndifference " + value_text(v.abs) + ", " +
+              value_text(v.ratio) + " of the bound";
     } else {
       text += "\n" + value_text(value_at(*model.shown(Mode::kActual), flat), 9);
     }
@@ -227,7 +263,8 @@ class TensorPanel final : public Panel {
 
   void facts(App& app, Ui& ui, const TensorModel& model) {
     const Cut& cut = model.cut;
-    const std::int64_t flat = cut.flat(selected(app, cut, cut.row_axis), selected(app, cut, cut.column_axis));
+    const std::int64_t flat =
+        cut.flat(selected(app, cut, cut.row_axis), selected(app, cut, cut.column_axis));
     scale_bar(app, model);
     ImGui::TextUnformatted("This cell");
     if (ImGui::BeginTable("cell", 2, ImGuiTableFlags_SizingFixedFit)) {
@@ -266,8 +303,11 @@ class TensorPanel final : public Panel {
       fact(ui, "cosine", value_text(c.cosine, 9));
       if (c.class_mismatches > 0) fact(ui, "classes differ", std::to_string(c.class_mismatches));
       const std::int64_t nonfinite = c.candidate.nonfinite(), right = c.expected.nonfinite();
-      if (nonfinite + right > 0) fact(ui, "NaN, inf", std::to_string(nonfinite) + ", expected " + std::to_string(right));
-      if (c.regression.defined) fact(ui, "fit", value_text(c.regression.slope, 4) + " x + " + value_text(c.regression.intercept, 3));
+      if (nonfinite + right > 0)
+        fact(ui, "NaN, inf", std::to_string(nonfinite) + ", expected " + std::to_string(right));
+      if (c.regression.defined)
+        fact(ui, "fit",
+             value_text(c.regression.slope, 4) + " x + " + value_text(c.regression.intercept, 3));
       ImGui::EndTable();
     }
     command_button(app, "Worst cell", "worst");
@@ -292,8 +332,10 @@ class TensorPanel final : public Panel {
       } else if (errors) {
         color = color_in(es.map, 0.12 + 0.88 * share);
       }
-      const float x0 = at.x + width * static_cast<float>(i) / kSteps, x1 = at.x + width * static_cast<float>(i + 1) / kSteps;
-      list.AddRectFilled(ImVec2(std::floor(x0), at.y), ImVec2(std::floor(x1), at.y + height), u32(color));
+      const float x0 = at.x + width * static_cast<float>(i) / kSteps,
+                  x1 = at.x + width * static_cast<float>(i + 1) / kSteps;
+      list.AddRectFilled(ImVec2(std::floor(x0), at.y), ImVec2(std::floor(x1), at.y + height),
+                         u32(color));
     }
     ImGui::Dummy(ImVec2(width, height));
     std::string low = value_text(vs.low, 3), high = value_text(vs.high, 3), middle;
@@ -330,19 +372,26 @@ class TensorPanel final : public Panel {
     for (int i = 0; i < kHistogramBuckets; ++i) {
       const std::int64_t n = c.histogram[static_cast<std::size_t>(i)];
       const float x = at.x + bar * static_cast<float>(i);
-      list.AddRectFilled(ImVec2(x, at.y + height - 1), ImVec2(x + bar - 1, at.y + height), ImGui::GetColorU32(ImGuiCol_Border));
+      list.AddRectFilled(ImVec2(x, at.y + height - 1), ImVec2(x + bar - 1, at.y + height),
+                         ImGui::GetColorU32(ImGuiCol_Border));
       if (n == 0) continue;
-      const double share = (1 + std::log(static_cast<double>(n))) / (1 + std::log(static_cast<double>(most)));
-      list.AddRectFilled(ImVec2(x, at.y + height * static_cast<float>(1 - share)), ImVec2(x + bar - 1, at.y + height), i == 0 ? IM_COL32(90, 140, 190, 255) : IM_COL32(232, 160, 80, 255));
+      const double share =
+          (1 + std::log(static_cast<double>(n))) / (1 + std::log(static_cast<double>(most)));
+      list.AddRectFilled(ImVec2(x, at.y + height * static_cast<float>(1 - share)),
+                         ImVec2(x + bar - 1, at.y + height),
+                         i == 0 ? IM_COL32(90, 140, 190, 255) : IM_COL32(232, 160, 80, 255));
     }
     ImGui::Dummy(ImVec2(width, height));
     if (ImGui::IsItemHovered()) {
-      const int i = std::clamp(static_cast<int>((ImGui::GetIO().MousePos.x - at.x) / bar), 0, kHistogramBuckets - 1);
+      const int i = std::clamp(static_cast<int>((ImGui::GetIO().MousePos.x - at.x) / bar), 0,
+                               kHistogramBuckets - 1);
       const auto n = static_cast<long long>(c.histogram[static_cast<std::size_t>(i)]);
       if (i == 0) {
         ImGui::SetTooltip("%lld cells are equal", n);
       } else {
-        ImGui::SetTooltip("%lld cells with an error of %s to %s", n, value_text(std::pow(4.0, i) * std::pow(2.0, -55), 2).c_str(), value_text(std::pow(4.0, i) * std::pow(2.0, -53), 2).c_str());
+        ImGui::SetTooltip("%lld cells with an error of %s to %s", n,
+                          value_text(std::pow(4.0, i) * std::pow(2.0, -55), 2).c_str(),
+                          value_text(std::pow(4.0, i) * std::pow(2.0, -53), 2).c_str());
       }
     }
     ImGui::TextDisabled("equal");

@@ -193,7 +193,8 @@ class Painter {
   };
 
   std::uint32_t* line_of(int y) const {
-    return frame_.pixels.data() + static_cast<std::size_t>(y) * static_cast<std::size_t>(frame_.width);
+    return frame_.pixels.data() +
+           static_cast<std::size_t>(y) * static_cast<std::size_t>(frame_.width);
   }
 
   void flat(int x0, int y0, int x1, int y1, std::uint32_t color) {
@@ -246,8 +247,8 @@ void paint(const ImDrawList& list, const ImDrawCmd& command, Frame& frame) {
     const ImDrawVert& a = vertices[index[i]];
     const ImDrawVert& b = vertices[index[i + 1]];
     const ImDrawVert& c = vertices[index[i + 2]];
-    const bool pair = i + 5 < command.ElemCount && index[i + 3] == index[i] &&
-                      index[i + 4] == index[i + 2];
+    const bool pair =
+        i + 5 < command.ElemCount && index[i + 3] == index[i] && index[i + 4] == index[i + 2];
     if (pair && painter.rectangle(a, b, c, vertices[index[i + 5]])) {
       i += 3;
       continue;
@@ -270,8 +271,9 @@ Image Frame::image() const {
     for (int x = 0; x < width; ++x) {
       const std::uint32_t p = pixels[static_cast<std::size_t>(y) * static_cast<std::size_t>(width) +
                                      static_cast<std::size_t>(x)];
-      image.set(x, y, {static_cast<std::uint8_t>(p), static_cast<std::uint8_t>(p >> 8),
-                       static_cast<std::uint8_t>(p >> 16)});
+      image.set(x, y,
+                {static_cast<std::uint8_t>(p), static_cast<std::uint8_t>(p >> 8),
+                 static_cast<std::uint8_t>(p >> 16)});
     }
   }
   return image;

@@ -74,7 +74,8 @@ Result<Size> size_of_words(const std::string& words) {
     const Result<std::int64_t> h = integer_of(words.substr(cross + 1), "--size", 64, 8192);
     if (w.ok() && h.ok()) return Size{static_cast<int>(*w), static_cast<int>(*h)};
   }
-  return bad_input("--size", "must be a width and a height of 64 to 8192 pixels", "1600x1000", words);
+  return bad_input("--size", "must be a width and a height of 64 to 8192 pixels", "1600x1000",
+                   words);
 }
 
 }  // namespace ps::viewer

@@ -45,8 +45,8 @@ struct Gl {
   bool load() {
     bool all = true;
     const auto get = [&](auto& function, const char* name) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(
-          glfwGetProcAddress(name));
+      function =
+          reinterpret_cast<std::remove_reference_t<decltype(function)>>(glfwGetProcAddress(name));
       all = all && function != nullptr;
     };
     get(get_integer, "glGetIntegerv");
@@ -125,8 +125,9 @@ Frame read_back(const Gl& gl, int width, int height) {
   const auto row = static_cast<std::size_t>(width);
   for (int y = 0; y < height; ++y) {
     const auto from = static_cast<std::size_t>(height - 1 - y) * row;
-    std::copy_n(upside_down.pixels.begin() + static_cast<std::ptrdiff_t>(from), row,
-                frame.pixels.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(y) * row));
+    std::copy_n(
+        upside_down.pixels.begin() + static_cast<std::ptrdiff_t>(from), row,
+        frame.pixels.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(y) * row));
   }
   return frame;
 }
@@ -162,7 +163,8 @@ Result<void> run_window(App& app, Stage& stage, const WindowOptions& options) {
   glfwWindowHint(GLFW_CONTEXT_VERSION_MINOR, 3);
   glfwWindowHint(GLFW_OPENGL_PROFILE, GLFW_OPENGL_CORE_PROFILE);
   const std::string title = app.session.empty() ? "parscope" : app.session.title() + " - parscope";
-  glfw.window = glfwCreateWindow(options.size.width, options.size.height, title.c_str(), nullptr, nullptr);
+  glfw.window =
+      glfwCreateWindow(options.size.width, options.size.height, title.c_str(), nullptr, nullptr);
   if (glfw.window == nullptr) {
     return machine_error("parscope view", "no OpenGL 3.3 window can be opened here (" +
                                               glfw_error() + "); --screenshot FILE.png needs none");

@@ -11,8 +11,8 @@ namespace ps::viewer {
 
 struct WindowOptions {
   Size size;
-  long frames = 0;      // close after that many; 0: when the user does
-  std::string picture;  // with `frames`: the last one, read back from the window
+  long frames = 0;         // close after that many; 0: when the user does
+  std::string picture;     // with `frames`: the last one, read back from the window
   bool always_gl = false;  // draw by OpenGL also where it is software
 };
 

@@ -55,12 +55,12 @@ std::int64_t Canvas::first_column() const {
   return std::clamp<std::int64_t>(static_cast<std::int64_t>(std::floor(left)), 0, columns);
 }
 std::int64_t Canvas::end_row() const {
-  return std::clamp<std::int64_t>(static_cast<std::int64_t>(std::ceil(top + height() / cell_height)),
-                                  0, rows);
+  return std::clamp<std::int64_t>(
+      static_cast<std::int64_t>(std::ceil(top + height() / cell_height)), 0, rows);
 }
 std::int64_t Canvas::end_column() const {
-  return std::clamp<std::int64_t>(
-      static_cast<std::int64_t>(std::ceil(left + width() / cell_width)), 0, columns);
+  return std::clamp<std::int64_t>(static_cast<std::int64_t>(std::ceil(left + width() / cell_width)),
+                                  0, columns);
 }
 
 Canvas matrix_canvas(App& app, std::string_view panel, std::int64_t rows, std::int64_t columns,
@@ -163,13 +163,16 @@ void draw_axes(ImDrawList& list, const Canvas& canvas, const std::string& row_na
     const float width = ImGui::CalcTextSize(text.c_str()).x;
     list.AddText(ImVec2(canvas.min.x - width - 4, middle - line / 2), ink, text.c_str());
   }
-  const std::string names = row_name.empty() ? column_name : row_name + " \xE2\x86\x93   " + column_name + " \xE2\x86\x92";
+  const std::string names = row_name.empty()
+                                ? column_name
+                                : row_name + " \xE2\x86\x93   " + column_name + " \xE2\x86\x92";
   list.AddText(ImVec2(canvas.min.x, canvas.min.y - line * 2 - 4), ink, names.c_str());
 }
 
 void draw_marker(ImDrawList& list, const Canvas& canvas, std::int64_t row, std::int64_t column,
                  ImU32 color) {
-  float x0 = canvas.x_of(static_cast<double>(column)), x1 = canvas.x_of(static_cast<double>(column) + 1);
+  float x0 = canvas.x_of(static_cast<double>(column)),
+        x1 = canvas.x_of(static_cast<double>(column) + 1);
   float y0 = canvas.y_of(static_cast<double>(row)), y1 = canvas.y_of(static_cast<double>(row) + 1);
   const auto widen = [](float& a, float& b) {
     if (b - a >= 7) return;

@@ -35,8 +35,8 @@ struct Canvas {
 };
 
 struct CanvasOptions {
-  bool square = false;       // cells are as wide as they are high
-  double most_pixels = 40;   // a cell when everything fits
+  bool square = false;      // cells are as wide as they are high
+  double most_pixels = 40;  // a cell when everything fits
 };
 
 // Takes `size` at the cursor. `panel` names its view. PlaneView::zoom is how many times closer than
@@ -54,7 +54,8 @@ void draw_axes(ImDrawList& list, const Canvas& canvas, const std::string& row_na
 float axis_width(std::int64_t rows);  // room that draw_axes needs left of the canvas
 float axis_height();                  // and above it
 
-// A ring around a cell, at least 7 pixels wide; at the edge of the canvas where the cell is outside.
+// A ring around a cell, at least 7 pixels wide; at the edge of the canvas where the cell is
+// outside.
 void draw_marker(ImDrawList& list, const Canvas& canvas, std::int64_t row, std::int64_t column,
                  ImU32 color);
 

@@ -12,7 +12,8 @@ namespace ps::viewer {
 
 // "Ctrl+Shift+Z"; ImGuiKey_None for words that are no key.
 ImGuiKeyChord chord_of(std::string_view text);
-const std::vector<std::pair<ImGuiKeyChord, std::string>>& bound_chords();  // with the line each runs
+const std::vector<std::pair<ImGuiKeyChord, std::string>>&
+bound_chords();  // with the line each runs
 // "[" for LeftBracket; what a help page shows.
 std::string readable_key(std::string_view text);
 

@@ -24,8 +24,8 @@ void add_files(std::vector<PaletteEntry>& out, std::string_view command, std::st
   const std::string folder(slash == std::string_view::npos ? "" : path.substr(0, slash + 1));
   const std::string_view begun = slash == std::string_view::npos ? path : path.substr(slash + 1);
   std::error_code ignored;
-  for (fs::directory_iterator it(folder.empty() ? "." : folder, ignored), end; !ignored && it != end;
-       it.increment(ignored)) {
+  for (fs::directory_iterator it(folder.empty() ? "." : folder, ignored), end;
+       !ignored && it != end; it.increment(ignored)) {
     std::string name = it->path().filename().string();
     if (!name.starts_with(begun) || (name.starts_with(".") && begun.empty())) continue;
     const bool is_folder = it->is_directory(ignored);
@@ -34,10 +34,13 @@ void add_files(std::vector<PaletteEntry>& out, std::string_view command, std::st
     if (!shown) continue;
     const bool is_trace = is_folder && (fs::exists(it->path() / "trace.json", ignored) ||
                                         fs::exists(it->path() / "report.json", ignored));
-    out.push_back({whole, is_trace ? "open it" : is_folder ? "folder" : "",
-                   std::string(command) + " " +
-                       (is_folder && !is_trace ? whole : as_word(folder + name)),
-                   is_folder ? 1 : 2});
+    out.push_back(
+        {whole,
+         is_trace    ? "open it"
+         : is_folder ? "folder"
+                     : "",
+         std::string(command) + " " + (is_folder && !is_trace ? whole : as_word(folder + name)),
+         is_folder ? 1 : 2});
   }
 }
 
@@ -78,7 +81,8 @@ std::vector<PaletteEntry> palette_entries(const App& app, std::string_view typed
   }
   const auto add = [&](std::string text, std::string hint, std::string line, int bonus) {
     const int score = fuzzy_score(text, typed);
-    if (score >= 0) out.push_back({std::move(text), std::move(hint), std::move(line), score + bonus});
+    if (score >= 0)
+      out.push_back({std::move(text), std::move(hint), std::move(line), score + bonus});
   };
   for (const CommandInfo& command : command_table()) {
     std::string hint(command.help);
@@ -107,9 +111,8 @@ std::vector<PaletteEntry> palette_entries(const App& app, std::string_view typed
       out.push_back({std::string(typed), "run", std::string(typed), 1000});
     }
   }
-  std::stable_sort(out.begin(), out.end(), [](const PaletteEntry& a, const PaletteEntry& b) {
-    return a.score > b.score;
-  });
+  std::stable_sort(out.begin(), out.end(),
+                   [](const PaletteEntry& a, const PaletteEntry& b) { return a.score > b.score; });
   if (out.size() > most) out.resize(most);
   return out;
 }
@@ -156,7 +159,8 @@ void CommandPalette::draw(App& app) {
       entries_ = palette_entries(app, seen_);
       at_ = 0;
     }
-    if (ImGui::IsKeyPressed(ImGuiKey_DownArrow) && !entries_.empty()) at_ = (at_ + 1) % entries_.size();
+    if (ImGui::IsKeyPressed(ImGuiKey_DownArrow) && !entries_.empty())
+      at_ = (at_ + 1) % entries_.size();
     if (ImGui::IsKeyPressed(ImGuiKey_UpArrow) && !entries_.empty()) {
       at_ = (at_ + entries_.size() - 1) % entries_.size();
     }
@@ -176,8 +180,7 @@ void CommandPalette::draw(App& app) {
     };
     const bool entered = ImGui::InputTextWithHint(
         "##line", "a command, a point, a file: open ..., go ..., layout ...", typed_.data(),
-        typed_.size(),
-        ImGuiInputTextFlags_EnterReturnsTrue | ImGuiInputTextFlags_CallbackAlways,
+        typed_.size(), ImGuiInputTextFlags_EnterReturnsTrue | ImGuiInputTextFlags_CallbackAlways,
         &Cursor::to_end, &to_end_);
     std::string line;
     const float list_height = ImGui::GetTextLineHeightWithSpacing() * 14;

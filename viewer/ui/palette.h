@@ -11,9 +11,9 @@
 namespace ps::viewer {
 
 struct PaletteEntry {
-  std::string text;   // what is shown and matched
-  std::string hint;   // fainter: help, a key
-  std::string line;   // what Enter runs; where it needs more words, it ends with a blank
+  std::string text;  // what is shown and matched
+  std::string hint;  // fainter: help, a key
+  std::string line;  // what Enter runs; where it needs more words, it ends with a blank
   int score = 0;
 };
 

@@ -107,7 +107,8 @@ void Shell::before_frame() {
   const Result<std::string> text = read_text(file, 1 << 20);
   if (!text.ok() || !text->starts_with("; open:")) return;
   for (auto& [name, on] : open_) on = false;
-  for (const std::string& name : names_in(std::string_view(*text).substr(7, text->find('\n') - 7))) {
+  for (const std::string& name :
+       names_in(std::string_view(*text).substr(7, text->find('\n') - 7))) {
     if (find_panel(name) != nullptr) open_[name] = true;
   }
   ImGui::LoadIniSettingsFromMemory(text->c_str() + text->find('\n') + 1);
@@ -182,7 +183,8 @@ void Shell::draw() {
 }
 
 void Shell::keys() {
-  const bool popup = ImGui::IsPopupOpen(nullptr, ImGuiPopupFlags_AnyPopupId | ImGuiPopupFlags_AnyPopupLevel);
+  const bool popup =
+      ImGui::IsPopupOpen(nullptr, ImGuiPopupFlags_AnyPopupId | ImGuiPopupFlags_AnyPopupLevel);
   if (ImGui::GetIO().WantTextInput || popup) return;
   if (help_ && ImGui::IsKeyPressed(ImGuiKey_Escape)) help_ = false;
   if (palette_.open()) return;
@@ -265,7 +267,8 @@ void Shell::menus() {
   const std::string title = app_.session.title();
   const float room = ImGui::GetContentRegionAvail().x - ImGui::GetFontSize();
   const std::string shown = fitted(title, std::max(room, 0.0f));
-  ImGui::SetCursorPosX(ImGui::GetCursorPosX() + std::max(0.0f, room - ImGui::CalcTextSize(shown.c_str()).x));
+  ImGui::SetCursorPosX(ImGui::GetCursorPosX() +
+                       std::max(0.0f, room - ImGui::CalcTextSize(shown.c_str()).x));
   ImGui::TextDisabled("%s", shown.c_str());
   ImGui::EndMainMenuBar();
 }
@@ -273,16 +276,21 @@ void Shell::menus() {
 void Shell::toolbar() {
   if (app_.session.empty()) return;
   const float height = ImGui::GetFrameHeight() + ImGui::GetStyle().WindowPadding.y * 1.2f;
-  const ImGuiWindowFlags flags = ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoSavedSettings |
-                                 ImGuiWindowFlags_NoDocking;
-  ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(10, ImGui::GetStyle().WindowPadding.y * 0.6f));
-  if (ImGui::BeginViewportSideBar("##toolbar", ImGui::GetMainViewport(), ImGuiDir_Up, height, flags)) {
+  const ImGuiWindowFlags flags =
+      ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoDocking;
+  ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding,
+                      ImVec2(10, ImGui::GetStyle().WindowPadding.y * 0.6f));
+  if (ImGui::BeginViewportSideBar("##toolbar", ImGui::GetMainViewport(), ImGuiDir_Up, height,
+                                  flags)) {
     const State& state = app_.state;
     choice(app_, to_string(app_.mode()),
            {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
     ImGui::SameLine(0, ImGui::GetFontSize());
     choice(app_, to_string(state.display.metric),
-           {{"ratio", "metric ratio"}, {"abs", "metric abs"}, {"rel", "metric rel"}, {"ulp", "metric ulp"}});
+           {{"ratio", "metric ratio"},
+            {"abs", "metric abs"},
+            {"rel", "metric rel"},
+            {"ulp", "metric ulp"}});
     ImGui::SameLine(0, ImGui::GetFontSize());
     command_button(app_, "|<##first", "first");
     ImGui::SameLine(0, 1);
@@ -295,10 +303,13 @@ void Shell::toolbar() {
       ImGui::TextUnformatted("step");
       ImGui::SameLine();
       ImGui::SetNextItemWidth(ImGui::GetFontSize() * 10);
-      int at = static_cast<int>(std::lower_bound(steps.begin(), steps.end(), state.selection.step) - steps.begin());
+      int at = static_cast<int>(std::lower_bound(steps.begin(), steps.end(), state.selection.step) -
+                                steps.begin());
       at = std::min(at, static_cast<int>(steps.size()) - 1);
-      const std::string words = std::to_string(steps[static_cast<std::size_t>(at)]) + " of " + std::to_string(steps.back());
-      if (ImGui::SliderInt("##step", &at, 0, static_cast<int>(steps.size()) - 1, words.c_str(), ImGuiSliderFlags_NoInput)) {
+      const std::string words = std::to_string(steps[static_cast<std::size_t>(at)]) + " of " +
+                                std::to_string(steps.back());
+      if (ImGui::SliderInt("##step", &at, 0, static_cast<int>(steps.size()) - 1, words.c_str(),
+                           ImGuiSliderFlags_NoInput)) {
         (void)app_.execute_merged("step " + std::to_string(steps[static_cast<std::size_t>(at)]));
       }
     }
@@ -306,9 +317,11 @@ void Shell::toolbar() {
       ImGui::SameLine(0, ImGui::GetFontSize());
       std::vector<std::pair<std::string, std::string>> runs;
       for (std::size_t i = 0; i < app_.session.runs().size(); ++i) {
-        runs.emplace_back(app_.session.runs()[i]->name + "##run" + std::to_string(i), "run " + std::to_string(i));
+        runs.emplace_back(app_.session.runs()[i]->name + "##run" + std::to_string(i),
+                          "run " + std::to_string(i));
       }
-      const auto now = static_cast<std::size_t>(std::clamp<std::int64_t>(state.selection.run, 0, std::ssize(runs) - 1));
+      const auto now = static_cast<std::size_t>(
+          std::clamp<std::int64_t>(state.selection.run, 0, std::ssize(runs) - 1));
       choice(app_, runs[now].first, runs);
     }
   }
@@ -317,21 +330,26 @@ void Shell::toolbar() {
 }
 
 void Shell::status_bar() {
-  const ImGuiWindowFlags flags = ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoSavedSettings |
-                                 ImGuiWindowFlags_NoDocking;
+  const ImGuiWindowFlags flags =
+      ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoDocking;
   const float height = ImGui::GetTextLineHeight() + ImGui::GetStyle().WindowPadding.y * 1.2f;
-  ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(10, ImGui::GetStyle().WindowPadding.y * 0.6f));
-  if (ImGui::BeginViewportSideBar("##status", ImGui::GetMainViewport(), ImGuiDir_Down, height, flags)) {
+  ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding,
+                      ImVec2(10, ImGui::GetStyle().WindowPadding.y * 0.6f));
+  if (ImGui::BeginViewportSideBar("##status", ImGui::GetMainViewport(), ImGuiDir_Down, height,
+                                  flags)) {
     const float room = ImGui::GetContentRegionAvail().x;
     const LogLine* last = app_.log().empty() ? nullptr : &app_.log().back();
     const bool failed = last != nullptr && last->kind == LogLine::Kind::kError;
     std::string right = failed ? last->text : app_.jobs.label();
     right = fitted(right, room * 0.55f);
     const std::string left = app_.session.empty() ? "Ctrl+P: find anything" : place_words(app_);
-    ImGui::TextUnformatted(fitted(left, room - ImGui::CalcTextSize(right.c_str()).x - ImGui::GetFontSize()).c_str());
+    ImGui::TextUnformatted(
+        fitted(left, room - ImGui::CalcTextSize(right.c_str()).x - ImGui::GetFontSize()).c_str());
     if (!right.empty()) {
       ImGui::SameLine(room - ImGui::CalcTextSize(right.c_str()).x + 10);
-      ImGui::PushStyleColor(ImGuiCol_Text, failed ? ImVec4(1, 0.62f, 0.38f, 1) : ImGui::GetStyleColorVec4(ImGuiCol_TextDisabled));
+      ImGui::PushStyleColor(ImGuiCol_Text, failed
+                                               ? ImVec4(1, 0.62f, 0.38f, 1)
+                                               : ImGui::GetStyleColorVec4(ImGuiCol_TextDisabled));
       ImGui::TextUnformatted(right.c_str());
       ImGui::PopStyleColor();
       if (failed && ImGui::IsItemHovered()) ImGui::SetTooltip("%s", last->text.c_str());
@@ -349,12 +367,14 @@ void Shell::panels() {
     if (found == open_.end() || !found->second) continue;
     const bool to_front = !front_.empty() && front_.front() == name;
     if (focus_ == name || to_front) ImGui::SetNextWindowFocus();
-    ImGui::SetNextWindowSize(ImVec2(ImGui::GetFontSize() * 40, ImGui::GetFontSize() * 26), ImGuiCond_FirstUseEver);
+    ImGui::SetNextWindowSize(ImVec2(ImGui::GetFontSize() * 40, ImGui::GetFontSize() * 26),
+                             ImGuiCond_FirstUseEver);
     if (dock_ == name) {
       ImGui::SetNextWindowDockID(main_node_, ImGuiCond_Always);
       dock_.clear();
     }
-    const bool shown = ImGui::Begin(window_title(name).c_str(), &found->second, ImGuiWindowFlags_NoCollapse);
+    const bool shown =
+        ImGui::Begin(window_title(name).c_str(), &found->second, ImGuiWindowFlags_NoCollapse);
     if (to_front) front_.erase(front_.begin());
     if (shown) {
       if (focus_ == name && front_.empty()) focus_.clear();
@@ -371,15 +391,24 @@ void Shell::panels() {
 void Shell::help_window() {
   if (!help_) return;
   const ImGuiViewport* viewport = ImGui::GetMainViewport();
-  const ImVec2 size(std::min(viewport->WorkSize.x * 0.9f, ImGui::GetFontSize() * 62), viewport->WorkSize.y * 0.85f);
+  const ImVec2 size(std::min(viewport->WorkSize.x * 0.9f, ImGui::GetFontSize() * 62),
+                    viewport->WorkSize.y * 0.85f);
   ImGui::SetNextWindowSize(size, ImGuiCond_Appearing);
   ImGui::SetNextWindowPos(ImVec2(viewport->WorkPos.x + (viewport->WorkSize.x - size.x) / 2,
-                                 viewport->WorkPos.y + (viewport->WorkSize.y - size.y) / 2), ImGuiCond_Appearing);
-  if (ImGui::Begin("Commands and keys###help", &help_, ImGuiWindowFlags_NoDocking | ImGuiWindowFlags_NoCollapse | ImGuiWindowFlags_NoSavedSettings)) {
-    ImGui::TextWrapped("Every command can be typed into the palette (Ctrl+P) and into the log. Hold Space to see the expected values. Wheel zooms, dragging moves, a click selects.");
-    if (ImGui::BeginTable("commands", 3, ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY | ImGuiTableFlags_BordersInnerV)) {
+                                 viewport->WorkPos.y + (viewport->WorkSize.y - size.y) / 2),
+                          ImGuiCond_Appearing);
+  if (ImGui::Begin("Commands and keys###help", &help_,
+                   ImGuiWindowFlags_NoDocking | ImGuiWindowFlags_NoCollapse |
+                       ImGuiWindowFlags_NoSavedSettings)) {
+    ImGui::TextWrapped(
+        "Every command can be typed into the palette (Ctrl+P) and into the log. Hold Space to see "
+        "the expected values. Wheel zooms, dragging moves, a click selects.");
+    if (ImGui::BeginTable(
+            "commands", 3,
+            ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY | ImGuiTableFlags_BordersInnerV)) {
       ImGui::TableSetupScrollFreeze(0, 1);
-      ImGui::TableSetupColumn("command", ImGuiTableColumnFlags_WidthFixed, ImGui::GetFontSize() * 17);
+      ImGui::TableSetupColumn("command", ImGuiTableColumnFlags_WidthFixed,
+                              ImGui::GetFontSize() * 17);
       ImGui::TableSetupColumn("keys", ImGuiTableColumnFlags_WidthFixed, ImGui::GetFontSize() * 15);
       ImGui::TableSetupColumn("what it does");
       ImGui::TableHeadersRow();
@@ -414,7 +443,9 @@ void Shell::empty_state() {
   const ImGuiViewport* viewport = ImGui::GetMainViewport();
   ImGui::SetNextWindowPos(viewport->WorkPos);
   ImGui::SetNextWindowSize(viewport->WorkSize);
-  if (ImGui::Begin("##empty", nullptr, ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoDocking | ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoBringToFrontOnFocus)) {
+  if (ImGui::Begin("##empty", nullptr,
+                   ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoDocking |
+                       ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoBringToFrontOnFocus)) {
     centred_text(
         "Nothing is open.\n\n"
         "Drop a trace, a report, a mask program or a .safetensors file onto this window, or press "

@@ -55,9 +55,9 @@ class Shell {
   ImGuiID main_node_ = 0;
   bool help_ = false;
   bool build_ = true;
-  std::string focus_, dock_;         // panels to be given the keyboard, and a place
-  std::vector<std::string> front_;   // panels to be brought to the front of their place, in order
-  int settle_ = 3;  // frames until everything stands where it will stay
+  std::string focus_, dock_;        // panels to be given the keyboard, and a place
+  std::vector<std::string> front_;  // panels to be brought to the front of their place, in order
+  int settle_ = 3;                  // frames until everything stands where it will stay
 };
 
 std::string window_title(std::string_view panel);  // "Tensor###tensor"

@@ -2,13 +2,13 @@
 
 #include <cstdio>
 
-#define PS_INCBIN(name, path)                                                                \
-  __asm__(".section .rodata\n.balign 16\n.globl ps_font_" #name "\n.hidden ps_font_" #name   \
-          "\nps_font_" #name ":\n.incbin \"" path "\"\n.globl ps_font_" #name                \
+#define PS_INCBIN(name, path)                                                                   \
+  __asm__(".section .rodata\n.balign 16\n.globl ps_font_" #name "\n.hidden ps_font_" #name      \
+          "\nps_font_" #name ":\n.incbin \"" path "\"\n.globl ps_font_" #name                   \
           "_end\n.hidden ps_font_" #name "_end\nps_font_" #name "_end:\n.byte 0\n.previous\n"); \
-  extern "C" {                                                                               \
-  extern unsigned char ps_font_##name[];     /* NOLINT(readability-identifier-naming) */     \
-  extern unsigned char ps_font_##name##_end; /* NOLINT(readability-identifier-naming) */     \
+  extern "C" {                                                                                  \
+  extern unsigned char ps_font_##name[];     /* NOLINT(readability-identifier-naming) */        \
+  extern unsigned char ps_font_##name##_end; /* NOLINT(readability-identifier-naming) */        \
   }
 
 PS_INCBIN(text, PS_FONT_TEXT)
@@ -53,9 +53,9 @@ void apply_theme(double scale) {
   style.WindowMenuButtonPosition = ImGuiDir_None;
   style.AntiAliasedLinesUseTex = false;  // lines by texture need filtering, which pictures have not
   const auto set = [&](ImGuiCol which, unsigned rgb, float alpha = 1) {
-    style.Colors[which] = ImVec4(static_cast<float>(rgb >> 16 & 255) / 255,
-                                 static_cast<float>(rgb >> 8 & 255) / 255,
-                                 static_cast<float>(rgb & 255) / 255, alpha);
+    style.Colors[which] =
+        ImVec4(static_cast<float>(rgb >> 16 & 255) / 255, static_cast<float>(rgb >> 8 & 255) / 255,
+               static_cast<float>(rgb & 255) / 255, alpha);
   };
   set(ImGuiCol_Text, 0xe6e8eb);
   set(ImGuiCol_TextDisabled, 0x9aa3ad);

@@ -41,7 +41,7 @@ class Picture {
 
 class Ui {
  public:
-  ~Ui();  // before the ImGui context goes
+  ~Ui();                   // before the ImGui context goes
   ImFont* text = nullptr;  // proportional
   ImFont* mono = nullptr;  // numbers, names of points
 

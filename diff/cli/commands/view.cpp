@@ -53,7 +53,8 @@ Result<int> run(const Arguments& arguments) {
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   ::execv(viewer.c_str(), argv.data());
-  return machine_error("parscope view", "cannot start " + viewer.string(), "", std::strerror(errno));
+  return machine_error("parscope view", "cannot start " + viewer.string(), "",
+                       std::strerror(errno));
 }
 
 }  // namespace
@@ -67,7 +68,8 @@ const Command& view_command() {
       "reference's, masks, replicas, the cache. N goes to the next divergence, Ctrl+P finds\n"
       "anything, ? lists all keys, Ctrl+L copies a link that reopens the same view.\n\n"
       "What to open: a trace (its folder, trace.json, or a .safetensors file), a report\n"
-      "(report.json or its folder), a mask program or a golden mask case, a model's folder. Several\n"
+      "(report.json or its folder), a mask program or a golden mask case, a model's folder. "
+      "Several\n"
       "may be given; the first report or trace is what links name. Without a path, files can be\n"
       "dropped onto the window.\n\n"
       "examples:\n"
