@@ -184,6 +184,8 @@ Result<void> StepByOps::suspects(std::string_view point, const PointLookup& look
         continue;
       }
       if (!fault->applies(engine_.config_)) continue;
+      // They break the model's own rules, which a mask from outside replaces.
+      if (inputs_.visible && fault->info.fault_class == "mask") continue;
       Proposals proposals;
       try {
         fault->propose(scene, proposals);
