@@ -156,6 +156,10 @@ TEST(TraceSchema, WhatIsWrittenIsAcceptedAndWhatIsReadToo) {
   manifest.model_json = R"({"hidden_size": 48})";
   manifest.dtype = DType::kBF16;
   manifest.shards = {{"model.layers.*", 2}, {"lm_head", -1}};
+  manifest.backends.resize(2);
+  manifest.backends[0].requested = manifest.backends[0].executed = "flash";
+  manifest.backends[1] = {"gemm", "cublas", "loops", "no library", "cuda:0", "cpu", "bool", 3, 2};
+  manifest.weights = {{"model.norm.weight", DType::kBF16, {48}, 0x0357c450u}, {"x", DType::kF32}};
   std::vector<TraceStep> steps(3);
   steps[0].file = "a.safetensors";
   steps[1].op = StepOp::kReorderCache;
@@ -181,6 +185,24 @@ TEST(TraceSchema, WhatIsWrittenIsAcceptedAndWhatIsReadToo) {
       {R"({"format": "parscope-trace/1", "steps": [], "world_size": 0})", false},
       {R"({"format": "parscope-trace/1", "steps": [], "shards": {"x": {}}})", false},
       {R"({"format": "parscope-trace/1", "steps": {}})", false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": null, "weights": null})", true},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": [{"requested": "a"}]})", false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": {}})", false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": [{"requested": "a",
+           "executed": "b", "layer": 1.5}]})",
+       false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": [{"requested": "a",
+           "executed": "b", "step": null, "reason": "why"}]})",
+       true},
+      {R"({"format": "parscope-trace/1", "steps": [], "weights": {"w": {"dtype": "float32",
+           "shape": [2, 3], "crc32": "0357c450"}}})",
+       true},
+      {R"({"format": "parscope-trace/1", "steps": [], "weights": {"w": {"dtype": "float32",
+           "shape": [2, 3], "crc32": "57c450"}}})",
+       false},
+      {R"({"format": "parscope-trace/1", "steps": [], "weights": {"w": {"dtype": "float32",
+           "shape": [-1], "crc32": "0357c450"}}})",
+       false},
   };
   for (const auto& [json, good] : manifests) {
     EXPECT_EQ(checker.accepts(Json::parse(json)), good) << json;

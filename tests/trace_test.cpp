@@ -1,11 +1,15 @@
 #include "core/trace.h"
 
 #include <filesystem>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "core/crc32.h"
+#include "core/trace_manifest.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/raw_safetensors.h"
 #include "tests/support/temp_dir.h"
@@ -66,6 +70,54 @@ TEST(TraceManifest, FieldsAreRead) {
   EXPECT_EQ(trace->steps()[4].op, StepOp::kGenerate);
   EXPECT_EQ(trace->steps()[4].num_beams, 3);
   EXPECT_EQ(trace->steps()[4].max_new_tokens, 5);
+}
+
+TEST(TraceManifest, KernelsAndWeightsSurviveTheWriter) {
+  TraceManifest m;
+  m.backends.resize(2);
+  m.backends[0].requested = "flash \"2\"";
+  m.backends[0].executed = "math";
+  m.backends[0].reason = "head_dim 80";
+  m.backends[0].layer = 3;
+  m.backends[1] = {"gemm", "auto", "loops", "", "cpu", "", "", 0, -1};
+  m.weights = {{"a.weight", DType::kBF16, {2, 3}, 0xffu}, {"b", DType::kF32, {}, 0xdeadbeefu}};
+  const Result<std::string> text = manifest_text(m, {});
+  ASSERT_TRUE(text.ok());
+  const Result<Trace> back = Trace::parse_manifest(*text, "t");
+  ASSERT_TRUE(back.ok()) << back.error().line();
+  const TraceManifest& read = back->manifest();
+  ASSERT_EQ(read.backends.size(), 2u);
+  EXPECT_EQ(read.backends[0].op, "attention");
+  EXPECT_EQ(read.backends[0].requested, m.backends[0].requested);
+  EXPECT_EQ(read.backends[0].reason, "head_dim 80");
+  EXPECT_EQ(read.backends[0].layer, 3);
+  EXPECT_EQ(read.backends[0].step, -1);
+  EXPECT_TRUE(read.backends[0].fell_back());
+  EXPECT_EQ(read.backends[1].op, "gemm");
+  EXPECT_EQ(read.backends[1].step, 0);
+  EXPECT_FALSE(read.backends[1].fell_back());  // auto: whatever there is
+  ASSERT_EQ(read.weights.size(), 2u);
+  EXPECT_EQ(read.weights[0].name, "a.weight");
+  EXPECT_EQ(read.weights[0].dtype, DType::kBF16);
+  EXPECT_EQ(read.weights[0].shape, (Shape{2, 3}));
+  EXPECT_EQ(read.weights[1].crc32, 0xdeadbeefu);
+}
+
+TEST(Crc32, IsTheOneOfZlib) {
+  const auto crc = [](std::string_view text) { return crc32_of(std::as_bytes(std::span(text))); };
+  EXPECT_EQ(crc_text(crc("")), "00000000");
+  EXPECT_EQ(crc_text(crc("123456789")), "cbf43926");  // the check value that every list gives
+  EXPECT_EQ(crc_text(crc("The quick brown fox jumps over the lazy dog")), "414fa339");
+  Crc32 pieces;
+  for (const std::string_view part : {"123", "4567", "89"}) {
+    pieces.bytes(std::as_bytes(std::span(part)));
+  }
+  EXPECT_EQ(pieces.value(), 0xcbf43926u);
+  Crc32 words;
+  words.word(0x34333231u);
+  words.word(0x38373635u);
+  words.bytes(std::as_bytes(std::span(std::string_view("9"))));
+  EXPECT_EQ(words.value(), 0xcbf43926u);
 }
 
 TEST(TraceManifest, BrokenManifestsNameThePlace) {

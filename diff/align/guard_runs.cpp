@@ -3,6 +3,7 @@
 
 #include "core/config.h"
 #include "diff/align/guard.h"
+#include "diff/align/weight_sums.h"
 
 namespace ps {
 
@@ -165,6 +166,9 @@ std::vector<Finding> guard_runs(const Trace& candidate, const Trace& expected,
                                 const std::vector<StepPair>& steps) {
   std::vector<Finding> out;
   same_model(candidate, expected, out);
+  if (auto f = other_weights(candidate.manifest().weights, expected.manifest().weights)) {
+    out.push_back(*std::move(f));
+  }
   for (const StepPair& step : steps) {
     if (step.candidate == nullptr || step.expected == nullptr) continue;
     if (step.candidate->op != step.expected->op) {

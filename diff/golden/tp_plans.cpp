@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/crc32.h"
 #include "diff/golden/tp_case.h"
 #include "diff/shard/shard_set.h"
 

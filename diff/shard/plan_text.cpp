@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/crc32.h"
+
 namespace ps {
 
 namespace {

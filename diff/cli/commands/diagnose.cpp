@@ -3,6 +3,7 @@
 
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/diagnose/detectors.h"
 #include "diff/diagnose/explain.h"
 #include "diff/diagnose/repro.h"
 #include "diff/isolate/examine.h"
@@ -61,6 +62,7 @@ Result<int> run(const Arguments& arguments) {
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
   PS_TRY(Trace ranks, Trace::open(subject));
+  const Trace whole = ranks;
   PS_TRY(const Model model, open_model_at(arguments.get("--model")));
   PS_TRY(const JoinedTrace joined, JoinedTrace::of(std::move(ranks), &model.config));
   const Trace& trace = joined.trace();
@@ -85,6 +87,7 @@ Result<int> run(const Arguments& arguments) {
   };
   PS_TRY(Report report, examine(trace, model, *reference, options));
   add_rank_findings(report, joined.findings());
+  add_detectors(whole, model, static_cast<int>(threads), report);
   report.environment.emplace_back("version", json_string(PS_VERSION));
   report.inputs.emplace_back("trace", json_string(subject));
   report.inputs.emplace_back("model", json_string(arguments.get("--model")));

@@ -7,6 +7,7 @@
 
 #include "core/points.h"
 #include "core/temp_file.h"
+#include "diff/align/weight_sums.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/run/record.h"
@@ -122,7 +123,10 @@ Result<Recorded> record_whole(const Model& model, const EngineChoice& choice, co
                               const std::filesystem::path& dir, const TraceManifest& manifest,
                               const RecordOptions& options) {
   PS_TRY(const std::unique_ptr<Engine> engine, open_engine(model, choice));
-  return record(*engine, plan, dir, manifest, options);
+  TraceManifest said = manifest;
+  said.backends.push_back(ran_on(*engine, choice));
+  if (!choice.reference) said.device = said.backends.back().device;
+  return record(*engine, plan, dir, std::move(said), options);
 }
 
 Result<Recorded> record_tp(const Arguments& arguments, const Model& model,
@@ -159,6 +163,10 @@ Result<int> run(const Arguments& arguments) {
   manifest.model_json = model.config.json;
   manifest.dtype = choice.options.dtype;
   manifest.device = "cpu";
+  // Which checkpoint and which kernels: a rank holds only its parts, of which nothing is said.
+  if (!arguments.has("--tp")) {
+    manifest.weights = weight_sums(*model.checkpoint, model.config, choice.options.threads);
+  }
 
   RecordOptions options;
   options.points = arguments.all("--points");
