@@ -37,25 +37,6 @@ struct ShardSpec {
   std::int64_t dim = 0;
 };
 
-// Which kernel ran where which was asked for; what an attention ledger holds too.
-struct BackendEvent {
-  std::string op = "attention";  // what the kernel does
-  std::string requested, executed, reason;
-  std::string device, mask_device, mask_dtype;  // empty: not said
-  std::int64_t step = -1, layer = -1;           // -1: not said
-
-  // "auto" asks for whatever there is.
-  bool fell_back() const { return requested != executed && requested != "auto"; }
-};
-
-// A weight as the run held it. The CRC-32 is zlib's, over the bytes in row-major order.
-struct WeightSum {
-  std::string name;
-  DType dtype = DType::kF32;
-  Shape shape;
-  std::uint32_t crc32 = 0;
-};
-
 struct TraceManifest {
   std::string producer;
   std::string model_json;      // the model's config.json; empty when not given
@@ -64,8 +45,6 @@ struct TraceManifest {
   std::int64_t world_size = 1;
   std::int64_t tensor_parallel = 1;
   std::vector<ShardSpec> shards;
-  std::vector<BackendEvent> backends;
-  std::vector<WeightSum> weights;  // by name; whole tensors, none where the ranks hold parts
 };
 
 class Trace {

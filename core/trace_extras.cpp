@@ -1,10 +1,11 @@
-// What a manifest says beside its steps: which kernels ran, and which weights the run held.
+#include "core/trace_extras.h"
+
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "core/crc32.h"
-#include "core/json.h"
-#include "core/trace_manifest.h"
+#include "core/file.h"
 
 namespace ps {
 
@@ -87,17 +88,6 @@ Result<WeightSum> read_sum(const std::string& name, const Json& json, const std:
   return sum;
 }
 
-}  // namespace
-
-Result<std::vector<BackendEvent>> read_backends(const Json& list, const std::string& where) {
-  std::vector<BackendEvent> out;
-  for (std::size_t i = 0; i < list.items.size(); ++i) {
-    PS_TRY(BackendEvent event, read_event(list.items[i], where + "/" + std::to_string(i)));
-    out.push_back(std::move(event));
-  }
-  return out;
-}
-
 Result<std::vector<WeightSum>> read_weight_sums(const Json& object, const std::string& where) {
   std::vector<WeightSum> out;
   for (std::size_t i = 0; i < object.items.size(); ++i) {
@@ -137,6 +127,71 @@ std::string weight_sums_text(const std::vector<WeightSum>& weights) {
            ", \"crc32\": " + json_quoted(crc_text(sum.crc32)) + "}";
   }
   return "{" + out + "\n }";
+}
+
+constexpr std::string_view kManifest = "trace.json";
+constexpr std::string_view kMetadataKey = "parscope";
+
+// A field that is there and not null, of the right kind.
+Result<const Json*> field_of_kind(const Json& root, std::string_view name, Json::Kind kind,
+                                  const std::string& where) {
+  const Json* json = field_of(root, name);
+  if (json != nullptr && !json->is(kind)) {
+    return bad_input(where + ": /" + std::string(name), "must be " + std::string(to_string(kind)),
+                     "", json->brief());
+  }
+  return json;
+}
+
+}  // namespace
+
+Result<std::vector<BackendEvent>> read_backends(const Json& list, const std::string& where) {
+  std::vector<BackendEvent> out;
+  for (std::size_t i = 0; i < list.items.size(); ++i) {
+    PS_TRY(BackendEvent event, read_event(list.items[i], where + "/" + std::to_string(i)));
+    out.push_back(std::move(event));
+  }
+  return out;
+}
+
+Result<TraceExtras> parse_trace_extras(std::string_view json, const std::string& where) {
+  PS_TRY(const Json root, parse_json(json, where));
+  TraceExtras out;
+  PS_TRY(const Json* backends, field_of_kind(root, "backends", Json::Kind::kArray, where));
+  PS_TRY(const Json* weights, field_of_kind(root, "weights", Json::Kind::kObject, where));
+  if (backends != nullptr) {
+    PS_TRY(out.backends, read_backends(*backends, where + ": /backends"));
+  }
+  if (weights != nullptr) {
+    PS_TRY(out.weights, read_weight_sums(*weights, where + ": /weights"));
+  }
+  return out;
+}
+
+Result<TraceExtras> trace_extras(const Trace& trace) {
+  std::error_code error;
+  const std::filesystem::path manifest = trace.path() / kManifest;
+  if (std::filesystem::is_regular_file(manifest, error)) {
+    PS_TRY(const std::string text, read_text(manifest));
+    return parse_trace_extras(text, manifest.string());
+  }
+  for (const TraceStep& step : trace.steps()) {  // a bare file may carry it
+    if (step.tensors == nullptr) continue;
+    const auto carried = step.tensors->metadata().find(std::string(kMetadataKey));
+    if (carried == step.tensors->metadata().end()) continue;
+    return parse_trace_extras(carried->second, step.tensors->where() + ": metadata parscope");
+  }
+  return TraceExtras();
+}
+
+Result<void> write_trace_extras(const std::filesystem::path& dir, const TraceExtras& extras) {
+  PS_TRY(std::string text, read_text(dir / kManifest));
+  const std::size_t end = text.rfind('}');
+  PS_CHECK(end != std::string::npos, "a manifest that is no object");
+  text.resize(text.find_last_not_of(" \n", end - 1) + 1);
+  if (!extras.backends.empty()) text += ",\n \"backends\": " + backends_text(extras.backends);
+  if (!extras.weights.empty()) text += ",\n \"weights\": " + weight_sums_text(extras.weights);
+  return write_text(dir / kManifest, text + "\n}\n");
 }
 
 }  // namespace ps

@@ -208,15 +208,7 @@ Result<ManifestText> parse_manifest_text(std::string_view json, const std::strin
   if (steps == nullptr && steps_field == StepsField::kRequired) {
     fields.wrong("steps", "is missing: a list of steps");
   }
-  const Json* backends = fields.find("backends", Json::Kind::kArray);
-  const Json* weights = fields.find("weights", Json::Kind::kObject);
   if (!fields.ok()) return fields.error();
-  if (backends != nullptr) {
-    PS_TRY(manifest.backends, read_backends(*backends, where + ": /backends"));
-  }
-  if (weights != nullptr) {
-    PS_TRY(manifest.weights, read_weight_sums(*weights, where + ": /weights"));
-  }
   if (steps != nullptr) {
     PS_TRY(text.steps, read_steps(*steps, where));
   }
@@ -271,8 +263,6 @@ Result<std::string> manifest_text(const TraceManifest& manifest,
     }
     field("shards", "{" + shards + "}");
   }
-  if (!manifest.backends.empty()) field("backends", backends_text(manifest.backends));
-  if (!manifest.weights.empty()) field("weights", weight_sums_text(manifest.weights));
   return out + "\n}\n";
 }
 

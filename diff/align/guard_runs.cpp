@@ -166,9 +166,14 @@ std::vector<Finding> guard_runs(const Trace& candidate, const Trace& expected,
                                 const std::vector<StepPair>& steps) {
   std::vector<Finding> out;
   same_model(candidate, expected, out);
-  if (auto f = other_weights(candidate.manifest().weights, expected.manifest().weights)) {
-    out.push_back(*std::move(f));
+  const Result<TraceExtras> mine = trace_extras(candidate), theirs = trace_extras(expected);
+  for (const Result<TraceExtras>* extras : {&mine, &theirs}) {
+    if (!extras->ok()) {
+      out.push_back(invalid({}, "capture-manifest", "", extras->error().line()));
+      return out;
+    }
   }
+  if (auto f = other_weights(mine->weights, theirs->weights)) out.push_back(*std::move(f));
   for (const StepPair& step : steps) {
     if (step.candidate == nullptr || step.expected == nullptr) continue;
     if (step.candidate->op != step.expected->op) {

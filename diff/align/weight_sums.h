@@ -6,7 +6,7 @@
 
 #include "core/checkpoint.h"
 #include "core/finding.h"
-#include "core/trace.h"
+#include "core/trace_extras.h"
 
 namespace ps {
 

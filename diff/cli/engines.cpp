@@ -113,24 +113,6 @@ Result<std::unique_ptr<Engine>> open_engine(const Model& model, const EngineChoi
   return std::unique_ptr<Engine>(std::move(reference));
 }
 
-BackendEvent ran_on(const Engine& engine, const EngineChoice& choice) {
-  BackendEvent event;
-  event.op = "all ops";
-  if (choice.reference) {
-    event.requested = event.executed = "libtorch";
-    event.device = "cpu";
-    return event;
-  }
-  const std::optional<CandidateStats> stats = candidate_stats(engine);
-  const std::string device = stats ? stats->device : "simulated ranks";
-  event.executed = device.starts_with("cuda") ? "cuda" : "host";
-  event.requested = choice.device == Device::kAuto   ? "auto"
-                    : choice.device == Device::kHost ? "host"
-                                                     : "cuda";
-  event.device = device;
-  return event;
-}
-
 Result<RunPlan> run_plan(const Arguments& arguments, const ModelConfig& config) {
   RunPlan plan;
   PS_TRY(plan.prompt, prompt_of(arguments, config));

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "core/engine.h"
-#include "core/trace.h"
 #include "diff/cli/arguments.h"
 #include "diff/run/script.h"
 #include "model/candidate.h"
@@ -27,8 +26,6 @@ Result<EngineChoice> engine_choice(const Arguments& arguments, const ModelConfig
 // open_model, with words for the usual mistakes: no such folder, a file of it, another folder.
 Result<Model> open_model_at(const std::string& dir);
 Result<std::unique_ptr<Engine>> open_engine(const Model& model, const EngineChoice& choice);
-// What was asked for and what runs: "cuda" and "cuda:0", or "auto" and "host".
-BackendEvent ran_on(const Engine& engine, const EngineChoice& choice);
 
 // --prompt, --tokens, --random, --seed, --steps, --chunk, --beams; without any of them a ragged
 // random batch that every layer of the model can show something with.

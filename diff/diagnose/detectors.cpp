@@ -56,8 +56,9 @@ void add_detectors(const Trace& trace, const Model& model, int threads, Report& 
     if (f.id == "MK050" && report.verdict == Verdict::kEquivalent) f.severity = Severity::kWarning;
     if (!skip) add(std::move(f), report);
   }
-  if (auto f = weights_unlike(trace.manifest().weights, model, threads)) {
-    add(*std::move(f), report);
+  if (const Result<TraceExtras> extras = trace_extras(trace); extras.ok()) {
+    auto f = weights_unlike(extras->weights, model, threads);
+    if (f) add(*std::move(f), report);
   }
   // The comparison took the checkpoint for the truth: what is odd about it is no error of the run.
   const std::int64_t bytes = bytes_of(*model.checkpoint);

@@ -213,8 +213,12 @@ Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config) 
     }
     if (inputs) before += inputs->length;
   }
-  for (Finding& f : mask::backend_findings(trace.manifest().backends)) {
-    report.findings.push_back(std::move(f));
+  if (const Result<TraceExtras> extras = trace_extras(trace); extras.ok()) {
+    for (Finding& f : mask::backend_findings(extras->backends)) {
+      report.findings.push_back(std::move(f));
+    }
+  } else {
+    report.findings.push_back(trace_finding({}, "manifest", "", extras.error().line()));
   }
   if (config) {
     for (Finding& f : gradient_findings(trace, *config)) report.findings.push_back(std::move(f));

@@ -4,7 +4,6 @@
 #include <set>
 #include <tuple>
 
-#include "core/trace_manifest.h"
 #include "diff/mask/check.h"
 
 namespace ps::mask {

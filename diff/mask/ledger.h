@@ -12,7 +12,7 @@
 #include "core/finding.h"
 #include "core/json.h"
 #include "core/result.h"
-#include "core/trace.h"
+#include "core/trace_extras.h"
 
 namespace ps::mask {
 

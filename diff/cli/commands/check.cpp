@@ -5,6 +5,8 @@
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/diagnose/explain.h"
+#include "diff/diagnose/power.h"
+#include "diff/isolate/excite.h"
 #include "diff/isolate/invariants.h"
 #include "diff/isolate/lockstep.h"
 #include "diff/report/baseline.h"
@@ -38,6 +40,9 @@ constexpr Option kOptions[] = {
     {"--invariants", "",
      "also check the candidate without a reference: causality, chunks,\n"
      "decode, batch order, padding, determinism, aggregation"},
+    {"--natural", "",
+     "only the given inputs: without the second run, on embeddings made to\n"
+     "excite each op (scaled to epsilon, constant, one-hot, zero, large)"},
     {"--first", "", "stop at the first divergence"},
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
@@ -138,7 +143,14 @@ Result<int> run(const Arguments& arguments) {
         {step, 0, point.op.point, point.candidate.shape,
          error_grid(point.candidate, point.expected.value.view(), point.expected.bound.view())});
   };
+  PowerMeter power(reference->faults(/*only_applicable=*/true), model.config);
+  options.power = &power;
   PS_TRY(Report report, lockstep(*candidate, *reference, model.config, plan, options));
+  if (!arguments.has("--natural")) {
+    const Openers open = {[&](const Model& own) { return open_engine(own, choice); },
+                          [&](const Model& own) { return open_reference(own, truth); }};
+    PS_TRY_VOID(excite(model, candidate_model.config, open, options, report));
+  }
   if (arguments.has("--invariants")) {
     PS_TRY(const auto invariants,
            check_invariants(*candidate, model.config, plan.prompt, {choice.options.dtype}));
