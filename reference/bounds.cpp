@@ -272,18 +272,18 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
   return out.to(at::kDouble).abs() * u.capture;
 }
 
-// Every rounding on the way from q and k to the context is an independent number in +-a, of variance
-// a^2/3 at most, and moves a cell linearly: d_j of a score moves it by p_j d_j (v_j - out), e_j of
-// a probability by p_j e_j v_j. The sum of such numbers exceeds lambda standard deviations with the
-// chance that lambda stands for. Squares of the moves (a softmax is not linear) are added as they
-// are, and so is what float32 exponentials err by.
+// Every rounding on the way from q and k to the context is an independent number in +-a, of
+// variance a^2/3 at most, and moves a cell linearly: d_j of a score moves it by p_j d_j (v_j -
+// out), e_j of a probability by p_j e_j v_j. The sum of such numbers exceeds lambda standard
+// deviations with the chance that lambda stands for. Squares of the moves (a softmax is not linear)
+// are added as they are, and so is what float32 exponentials err by.
 at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const at::Tensor& k,
                            const at::Tensor& v, const at::Tensor& scores, const at::Tensor& probs,
                            const at::Tensor& out, const RoundingUnits& u) {
   const std::int64_t rows = out.size(0), length = out.size(1), heads = scores.size(1);
   const std::int64_t head = v.size(3), columns = v.size(2);
-  const double work = static_cast<double>(rows * heads * length * columns) *
-                      static_cast<double>(head * q.size(3));
+  const double work =
+      static_cast<double>(rows * heads * length * columns) * static_cast<double>(head * q.size(3));
   constexpr double kMostWork = 4e8;
   if (work > kMostWork || scores.size(0) != rows || k.size(0) != rows) return {};
   const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
@@ -317,8 +317,7 @@ at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const
       (s.abs() + largest) * (2.0 * u.accumulate) +
       (8.0 + 0.41 * u.lambda * std::sqrt(static_cast<double>(columns))) * u.accumulate;
   const at::Tensor plain = p * (exponential + u.lambda * u.lambda * variance);  // worst case
-  const at::Tensor passed =
-      at::matmul(plain, values.abs()) + context.abs() * plain.sum(-1, true);
+  const at::Tensor passed = at::matmul(plain, values.abs()) + context.abs() * plain.sum(-1, true);
   const at::Tensor bound = u.lambda * total.sqrt() + passed;
   return bound.transpose(1, 2).reshape_as(out);
 }

@@ -117,8 +117,8 @@ Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass
 at::Tensor StepByOps::context_bound_of(const Op& context, Pass& pass, const Tensors& in,
                                        const at::Tensor& exact, const RoundingUnits& units) {
   const Op* probs = context.inputs.size() == 2 ? net_.find(context.inputs[0]) : nullptr;
-  const Op* scores = probs == nullptr || probs->inputs.empty() ? nullptr
-                                                                : net_.find(probs->inputs[0]);
+  const Op* scores =
+      probs == nullptr || probs->inputs.empty() ? nullptr : net_.find(probs->inputs[0]);
   if (scores == nullptr || scores->kind != "scores" || scores->inputs.size() != 2) return {};
   const auto given = [&](const Point& name) { return pass.lookup(name).has_value(); };
   if (given(probs->point) || !given(scores->inputs[0]) || !given(scores->inputs[1]) ||

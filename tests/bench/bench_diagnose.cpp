@@ -21,6 +21,7 @@
 #include "diff/run/inputs.h"
 #include "diff/run/record.h"
 #include "model/candidate.h"
+#include "tests/support/paths.h"
 
 namespace ps {
 namespace {
@@ -52,7 +53,7 @@ T must(Result<T> result) {
 class Traces {
  public:
   Traces() : dir_(fs::temp_directory_path() / ("bench_diagnose." + std::to_string(getpid()))) {
-    const Model model = must(open_model(PS_SOURCE_DIR "/fixtures/models/parscale-bytes"));
+    const Model model = must(open_model(source_dir() + "/fixtures/models/parscale-bytes"));
     RunPlan plan;
     plan.prompt = random_inputs(3, 13, 1, model.config);
     plan.decode_steps = 2;
@@ -90,7 +91,7 @@ double seconds(const std::function<void()>& work) {
 }
 
 void run_process(std::vector<std::string> words) {
-  words.insert(words.begin(), PS_BINARY_DIR "/parscope");
+  words.insert(words.begin(), binary_dir() + "/parscope");
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -105,7 +106,7 @@ void run_process(std::vector<std::string> words) {
 
 // One trace after the other in this process: judged only, then judged with its cause named.
 void BM_NamingOverJudging(benchmark::State& state) {
-  const Model model = must(open_model(PS_SOURCE_DIR "/fixtures/models/parscale-bytes"));
+  const Model model = must(open_model(source_dir() + "/fixtures/models/parscale-bytes"));
   const auto examined = [&](std::size_t i, bool named) {
     ReferenceOptions truth;
     truth.dtype = DType::kF64;
@@ -137,7 +138,7 @@ void BM_NamingOverJudging(benchmark::State& state) {
 // `parscope check` of the clean model, and `parscope diagnose` of each planted trace, whole
 // processes.
 void BM_DiagnoseOverCheck(benchmark::State& state) {
-  const std::string model = PS_SOURCE_DIR "/fixtures/models/parscale-bytes";
+  const std::string model = source_dir() + "/fixtures/models/parscale-bytes";
   double check = 1e9, diagnose = 0;
   for (auto _ : state) {
     for (int turn = 0; turn < 3; ++turn) {
