@@ -61,7 +61,7 @@ std::uint32_t crc32_of(std::span<const std::byte> bytes) {
   return crc.value();
 }
 
-std::string crc_text(std::uint32_t crc) {
+std::string crc32_text(std::uint32_t crc) {
   std::array<char, 9> text{};
   std::snprintf(text.data(), text.size(), "%08x", crc);
   return text.data();

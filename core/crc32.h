@@ -22,7 +22,7 @@ class Crc32 {
 };
 
 std::uint32_t crc32_of(std::span<const std::byte> bytes);
-std::string crc_text(std::uint32_t crc);  // "0357c450"
+std::string crc32_text(std::uint32_t crc);  // "0357c450"
 Result<std::uint32_t> parse_crc(std::string_view text, const std::string& where);
 
 }  // namespace ps

@@ -124,7 +124,7 @@ std::string weight_sums_text(const std::vector<WeightSum>& weights) {
     out += (out.empty() ? "\n  " : ",\n  ") + json_quoted(sum.name) +
            ": {\"dtype\": " + json_quoted(torch_name(sum.dtype)) +
            ", \"shape\": " + to_string(sum.shape) +
-           ", \"crc32\": " + json_quoted(crc_text(sum.crc32)) + "}";
+           ", \"crc32\": " + json_quoted(crc32_text(sum.crc32)) + "}";
   }
   return "{" + out + "\n }";
 }

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <map>
 
-#include "core/crc32.h"
 #include "core/points.h"
 #include "diff/golden/tp_case.h"
 #include "diff/shard/check_shards.h"

@@ -5,7 +5,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/crc32.h"
 #include "diff/golden/tp_case.h"
 #include "diff/shard/shard_set.h"
 

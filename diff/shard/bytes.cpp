@@ -141,4 +141,6 @@ std::uint32_t float32_crc(const TensorView& view) {
   return crc.value();
 }
 
+std::string crc_text(std::uint32_t crc) { return crc32_text(crc); }
+
 }  // namespace ps

@@ -31,5 +31,6 @@ Result<Tensor> build_rows(const PlanRecord& record, const SourceLookup& sources,
 // CRC-32 (the one of zlib) of the elements as float32, row-major.
 Result<std::uint32_t> shard_crc(const PlanRecord& record, const SourceLookup& sources);
 std::uint32_t float32_crc(const TensorView& view);
+std::string crc_text(std::uint32_t crc);  // "0357c450"
 
 }  // namespace ps

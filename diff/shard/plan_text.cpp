@@ -5,8 +5,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/crc32.h"
-
 namespace ps {
 
 namespace {
