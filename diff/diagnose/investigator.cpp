@@ -269,12 +269,37 @@ void Investigator::look(std::int64_t step, const JudgedPoint& point) {
   // captured: only the first is a finding, and others that start from captured values alone.
   const bool follows = !findings_.empty() && (point.expected.chain > 1 || point.local == nullptr);
   if (follows || ++unnamed_ > options_.unnamed) return;
+  near_[{step, point.op.point}] = {point.local == nullptr ? 0 : point.local->rel_l2, tried};
   keep(unnamed(step, point, tried));
+}
+
+// A fault that explains other points down to rounding, and here all but a tenth of the error (an
+// element was rounded the other way, a chain's bound is a little short): it is the same one.
+void Investigator::name_by_others(std::vector<Finding>& findings) const {
+  for (Finding& f : findings) {
+    const auto near = near_.find({f.step, f.point});
+    if (f.confidence != Confidence::kUnnamed || near == near_.end()) continue;
+    for (const Explanation& e : near->second.tried) {
+      const auto exact = std::find_if(findings.begin(), findings.end(), [&](const Finding& other) {
+        return other.id == e.id && other.confidence == Confidence::kExact;
+      });
+      if (exact == findings.end() || e.signature || !(e.rel_l2 < 0.1 * near->second.error)) continue;
+      f.id = e.id;
+      f.fault_class = e.fault_class;
+      f.message = sentence(e);
+      f.fix = e.fix;
+      f.confidence = Confidence::kConsistent;
+      f.evidence.emplace_back("exact_at", json_string("step " + std::to_string(exact->step) + " " +
+                                                      exact->point));
+      break;
+    }
+  }
 }
 
 std::vector<Finding> Investigator::findings(const std::optional<FirstDivergence>& first,
                                             bool spread) const {
   std::vector<Finding> out = findings_;
+  name_by_others(out);
   for (std::size_t i = 0; i < out.size() && i < also_.size(); ++i) {
     if (also_[i].empty()) continue;
     std::vector<std::string> points = also_[i];
