@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "core/engine.h"
+#include "core/gradients.h"
 #include "core/ranks.h"
 #include "core/sparse.h"
 
@@ -21,11 +22,14 @@ struct Library {
   Reference* (*make)(const Model*, const ReferenceOptions*, Error*) = nullptr;
   SparseReference* (*make_sparse)(const SparseConfig*, const SparseWeights*, Error*) = nullptr;
   Ranks* (*make_ranks)(const RankModel*, const ReferenceOptions*, Error*) = nullptr;
+  GradientReference* (*make_gradients)(const Model*, const ReferenceOptions*, DType,
+                                       Error*) = nullptr;
 };
 constexpr const char* kLibrary = "libparscope_reference.so";
 constexpr const char* kSymbol = "parscope_make_reference";
 constexpr const char* kSparseSymbol = "parscope_make_sparse_reference";
 constexpr const char* kRanksSymbol = "parscope_make_ranks";
+constexpr const char* kGradientsSymbol = "parscope_make_gradients";
 constexpr const char* kRemedy =
     "run ./dev build; commands that need LibTorch cannot run without it";
 
@@ -80,9 +84,11 @@ Result<Library> open_library() {
   PS_TRY(void* const make, symbol(kSymbol));
   PS_TRY(void* const make_sparse, symbol(kSparseSymbol));
   PS_TRY(void* const make_ranks, symbol(kRanksSymbol));
+  PS_TRY(void* const make_gradients, symbol(kGradientsSymbol));
   return Library{reinterpret_cast<decltype(Library::make)>(make),
                  reinterpret_cast<decltype(Library::make_sparse)>(make_sparse),
-                 reinterpret_cast<decltype(Library::make_ranks)>(make_ranks)};
+                 reinterpret_cast<decltype(Library::make_ranks)>(make_ranks),
+                 reinterpret_cast<decltype(Library::make_gradients)>(make_gradients)};
 }
 
 Result<Library> the_library() {
@@ -125,6 +131,15 @@ Result<std::unique_ptr<Ranks>> open_simulated_ranks(const RankModel& model,
   PS_TRY(const Library library, the_library());
   Error error;
   Ranks* made = library.make_ranks(&model, &options, &error);
+  return owned(made, error);
+}
+
+Result<std::unique_ptr<GradientReference>> open_gradient_reference(const Model& model,
+                                                                   const ReferenceOptions& options,
+                                                                   DType run) {
+  PS_TRY(const Library library, the_library());
+  Error error;
+  GradientReference* made = library.make_gradients(&model, &options, run, &error);
   return owned(made, error);
 }
 

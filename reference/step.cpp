@@ -12,7 +12,8 @@ namespace {
 std::string plain(const std::string& name) { return is_past(name) ? name.substr(5) : name; }
 
 bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
+         point.ends_with(":q_mean_cache");
 }
 
 }  // namespace

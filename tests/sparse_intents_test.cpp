@@ -10,7 +10,7 @@
 #include "diff/sparse/check.h"
 #include "diff/sparse/lists.h"
 #include "diff/sparse/probe.h"
-#include "diff/sparse/sketch.h"
+#include "core/sketch.h"
 #include "model/candidate.h"
 #include "tests/support/paths.h"
 #include "tests/support/plain_sparse.h"

@@ -19,7 +19,8 @@ bool is_input(std::string_view name) {
   return name == "input_ids" || name == "attention_mask" || name == "position_ids";
 }
 bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
+         point.ends_with(":q_mean_cache");
 }
 
 // The candidate's values of one step under canonical names.

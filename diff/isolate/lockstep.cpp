@@ -15,7 +15,8 @@ namespace ps {
 namespace {
 
 bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
+         point.ends_with(":q_mean_cache");
 }
 
 // Keeps the candidate's values for as long as an op that was not judged yet may read them.

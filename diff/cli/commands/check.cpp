@@ -2,6 +2,8 @@
 #include <chrono>
 #include <cstdio>
 
+#include "core/sparse_attention.h"
+#include "diff/cli/attention.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/diagnose/explain.h"
@@ -29,6 +31,7 @@ constexpr Option kOptions[] = {
     kBeams,
     kMask,
     kEngineOption,
+    kAttention,
     kDevice,
     kDType,
     kThreads,
@@ -95,10 +98,15 @@ Result<int> run(const Arguments& arguments) {
   }
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
-  PS_TRY(const Model model, open_model_at(subject));
-  PS_TRY(const Model candidate_model, arguments.has("--candidate")
-                                          ? open_model_at(arguments.get("--candidate"))
-                                          : Result<Model>(model));
+  PS_TRY(Model dense, open_model_at(subject));
+  PS_TRY(const Model model, with_attention_asked_for(arguments, std::move(dense)));
+  PS_TRY(Model repacked, arguments.has("--candidate") ? open_model_at(arguments.get("--candidate"))
+                                                      : Result<Model>(model));
+  PS_TRY(const Model candidate_model, with_attention_asked_for(arguments, std::move(repacked)));
+  if (arguments.has("--invariants") && sparse_attention(model.config)) {
+    return bad_input("--invariants", "chunks and decode steps select other blocks than a whole pass",
+                     "dense attention");
+  }
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, kDefaultCandidate));
   if (choice.reference && choice.tp > 1) {
     return bad_input("--tp", "the candidate runs on ranks, and the reference is whole",
