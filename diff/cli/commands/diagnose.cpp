@@ -3,6 +3,7 @@
 
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/cli/foreign.h"
 #include "diff/diagnose/explain.h"
 #include "diff/diagnose/repro.h"
 #include "diff/isolate/examine.h"
@@ -17,6 +18,7 @@ namespace {
 
 constexpr Option kOptions[] = {
     {"--model", "DIR", "config and weights of the model that the trace is of"},
+    kNames,
     kThreads,
     {"--repro", "DIR",
      "write the first divergence alone: repro.safetensors (inputs, weights,\n"
@@ -60,9 +62,13 @@ Result<int> run(const Arguments& arguments) {
   if (arguments.has("--repro")) PS_TRY_VOID(check_repro_dir(arguments.get("--repro")));
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
-  PS_TRY(Trace ranks, Trace::open(subject));
   PS_TRY(const Model model, open_model_at(arguments.get("--model")));
-  PS_TRY(const JoinedTrace joined, JoinedTrace::of(std::move(ranks), &model.config));
+  ConvertOptions how;
+  how.names = arguments.get("--names");
+  how.config = model.config;
+  PS_TRY(ForeignTrace foreign, ForeignTrace::open(subject, how));
+  tell_conversion(foreign, subject);
+  PS_TRY(const JoinedTrace joined, JoinedTrace::of(foreign.take(), &model.config));
   const Trace& trace = joined.trace();
   PS_TRY(const std::int64_t threads, arguments.integer("--threads", 0, 0, 4096));
   ReferenceOptions truth;
@@ -85,6 +91,7 @@ Result<int> run(const Arguments& arguments) {
   };
   PS_TRY(Report report, examine(trace, model, *reference, options));
   add_rank_findings(report, joined.findings());
+  note_conversion(foreign, "conversion", report);
   report.environment.emplace_back("version", json_string(PS_VERSION));
   report.inputs.emplace_back("trace", json_string(subject));
   report.inputs.emplace_back("model", json_string(arguments.get("--model")));
@@ -122,7 +129,8 @@ const Command& diagnose_command() {
       "CANDIDATE is a trace (a folder with trace.json, or one .safetensors file) with any of the\n"
       "points that parscope knows. The reference redoes each op from the trace's own values, or "
       "the\n"
-      "chain of ops from the nearest values that were captured. No engine runs.\n\n"
+      "chain of ops from the nearest values that were captured. No engine runs. A .npz, .pt or "
+      "dump of\nvLLM, SGLang, nano-vllm, llama.cpp is read too (parscope convert --help).\n\n"
       "  parscope diagnose out/ --model MODEL --report report/\n"
       "  parscope diagnose out/ --model MODEL --explain 1\n"
       "  parscope diagnose out/ --model MODEL --repro bug/ && python3 bug/repro.py\n"

@@ -1,0 +1,171 @@
+"""Runs every command of README.md and docs/ and compares what it prints with what the text says.
+
+python3 tests/docs/run_commands.py BUILD_DIR [FILE...]
+
+A code block with a line that begins with "$ " needs a comment above it:
+  <!-- run -->              the commands run, one after the other, in a folder of the document's own
+  <!-- run exit=1 -->       the block's last command ends with this code
+  <!-- norun: reason -->    not run here, and why
+  <!-- setup: command -->   run before what follows, unseen
+Every stated line must be printed, in the stated order; "..." (alone, or at the end of a line) stands for anything. The folder
+has links to fixtures, docs, tests and build, and `parscope` is on the PATH.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MARK = re.compile(r"<!-- (run|norun|setup)(?:: ?| )?(.*?) ?-->$")
+
+
+def blocks(text):
+    """(line number, mark or None, argument, lines) for each setup comment and code block."""
+    lines = text.split("\n")
+    mark, at = None, 0
+    while at < len(lines):
+        line = lines[at]
+        found = MARK.match(line.strip())
+        if found and found[1] == "setup":
+            yield at + 1, "setup", found[2], []
+        elif found:
+            mark = (found[1], found[2])
+        elif line.startswith("```"):
+            start, body = at + 1, []
+            at += 1
+            while at < len(lines) and not lines[at].startswith("```"):
+                body.append(lines[at])
+                at += 1
+            yield start, *(mark or (None, "")), body
+            mark = None
+        elif line.startswith("    ") and (at == 0 or not lines[at - 1].strip() or lines[at - 1].strip().endswith("-->")):
+            start, body = at + 1, []
+            while at < len(lines) and (lines[at].startswith("    ") or (
+                    not lines[at].strip() and at + 1 < len(lines) and lines[at + 1].startswith("    "))):
+                body.append(lines[at][4:])
+                at += 1
+            yield start, *(mark or (None, "")), body
+            mark = None
+            continue
+        elif line.strip():
+            mark = None
+        at += 1
+
+
+def commands(body):
+    """(command, stated lines) of a block; a command goes on after a backslash."""
+    out = []
+    for line in body:
+        if line.startswith("$ "):
+            out.append([line[2:], []])
+        elif out and out[-1][0].endswith("\\") and not out[-1][1]:
+            out[-1][0] += "\n" + line
+        elif out:
+            out[-1][1].append(line)
+    return out
+
+
+def differs(stated, printed):
+    """The first stated line that is not printed in its place; None when all are."""
+    printed = [line.rstrip() for line in printed.split("\n")]
+    at = 0
+    free = False  # after "...": anything may come in between
+    for line in stated:
+        line = line.rstrip()
+        if line.strip() == "..." or not line:
+            free = free or line.strip() == "..."
+            continue
+        fits = (lambda p: p.startswith(line[:-3].rstrip())) if line.endswith("...") else (lambda p: p == line)
+        while at < len(printed) and not fits(printed[at]):
+            if printed[at] and not free:
+                return line
+            at += 1
+        if at == len(printed):
+            return line
+        at += 1
+        free = False
+    return None
+
+
+def run_document(path, build, problems):
+    name = os.path.relpath(path, ROOT)
+    counts = {"run": 0, "norun": 0}
+    with tempfile.TemporaryDirectory() as work, open(path, encoding="utf-8") as f:
+        for link in ("fixtures", "docs", "tests"):
+            os.symlink(os.path.join(ROOT, link), os.path.join(work, link))
+        os.symlink(build, os.path.join(work, "build"))
+        env = dict(os.environ, PATH=build + ":" + os.environ["PATH"], NO_COLOR="1", LC_ALL="C.UTF-8")
+        for variable in ("GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS"):
+            env.pop(variable, None)
+
+        def shell(command):
+            return subprocess.run(["bash", "-c", command], cwd=work, env=env, capture_output=True, text=True, timeout=120)
+
+        for line, mark, argument, body in blocks(f.read()):
+            where = f"{name}:{line}"
+            if mark == "setup":
+                done = shell(argument)
+                if done.returncode:
+                    problems.append(f"{where}: setup failed: {done.stderr}")
+                continue
+            todo = commands(body)
+            if not todo:
+                continue
+            if mark is None:
+                problems.append(f"{where}: a command without <!-- run --> or <!-- norun: reason --> above it: {todo[0][0]}")
+                continue
+            if mark == "norun":
+                counts["norun"] += len(todo)
+                if not argument:
+                    problems.append(f"{where}: norun without a reason")
+                continue
+            wanted = int((re.search(r"exit=(\d+)", argument) or [0, 0])[1])
+            for i, (command, stated) in enumerate(todo):
+                counts["run"] += 1
+                done = shell(command)
+                code = wanted if i == len(todo) - 1 else 0
+                if done.returncode != code:
+                    problems.append(f"{where}: $ {command}\n  exit {done.returncode}, expected {code}\n{done.stdout}{done.stderr}")
+                    continue
+                wrong = differs(stated, done.stdout + done.stderr)
+                if wrong is not None:
+                    problems.append(f"{where}: $ {command}\n  does not print, in this place:\n  {wrong}\n  but:\n{done.stdout}{done.stderr}")
+    return counts
+
+
+def self_test():
+    """The comparison can fail, and a missing mark is seen."""
+    assert differs(["a", "...", "c"], "a\nb\nc\n") is None
+    assert differs(["a", "c"], "a\nb\nc\n") == "c"
+    assert differs(["a b..."], "a b c\n") is None
+    assert differs(["a", "d"], "a\n") == "d"
+    found = list(blocks("text\n\n    $ x\n    y\n\n<!-- run exit=1 -->\n```\n$ z \\\n  w\n```\n<!-- setup: q -->\n"))
+    assert [(b[1], b[2]) for b in found] == [(None, ""), ("run", "exit=1"), ("setup", "q")], found
+    assert commands(found[1][3]) == [["z \\\n  w", []]]
+
+
+def main():
+    self_test()
+    build = os.path.abspath(sys.argv[1])
+    if not os.path.exists(os.path.join(build, "libparscope_reference.so")):
+        print("docs: built without LibTorch, most commands cannot run")
+        return 77
+    files = [os.path.abspath(f) for f in sys.argv[2:]]
+    if not files:
+        files = [os.path.join(ROOT, "README.md")]
+        for folder, _, names in sorted(os.walk(os.path.join(ROOT, "docs"))):
+            files += [os.path.join(folder, n) for n in sorted(names) if n.endswith(".md")]
+    problems, total = [], {"run": 0, "norun": 0}
+    for path in files:
+        for kind, n in run_document(path, build, problems).items():
+            total[kind] += n
+    for problem in problems:
+        print(problem)
+    print(f"docs: {total['run']} commands run, {total['norun']} marked as not run, {len(problems)} problems")
+    return 1 if problems or not total["run"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
