@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "diff/foreign/axes.h"
 #include "tests/support/foreign_dump.h"
 #include "tests/support/program.h"
 
@@ -319,6 +320,41 @@ TEST(Convert, AUsersOwnRulesReadATransposedCache) {
   for (std::int64_t i = 0; i < mine->count(); ++i) {
     ASSERT_EQ(value_at(*mine, i), k.cells[static_cast<std::size_t>(i)]) << i;
   }
+}
+
+TEST(Convert, AFusedProjectionOfOneRankIsCutByTheRanksOwnHeads) {
+  ModelConfig config;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 8;
+  config.hidden_size = 32;
+  config.intermediate_size = 40;
+  config.layers = 1;
+  config.vocab_size = 97;
+  BatchMap batch;
+  batch.batch = 2;
+  batch.length = 2;
+  batch.columns = 2;
+  batch.lengths = {1, 2};  // the first sequence is padded
+  batch.column_of = {{1}, {0, 1}};
+  std::vector<float> cells(3 * 32);
+  for (std::size_t i = 0; i < cells.size(); ++i) cells[i] = static_cast<float>(i);
+  const Tensor value = Tensor::of<float>(DType::kF32, {3, 32}, cells);
+  const auto layout = parse_layout("t,H*D|K*D|K*D", "test");
+  ASSERT_TRUE(layout.ok());
+  const std::vector<std::string> targets = {"R,S,H*D", "R,S,K*D", "R,K,S,D"};
+  const auto parts =
+      arrange(value.view(), *layout, targets, sizes_of(&config, 2), batch, false);
+  ASSERT_TRUE(parts.ok()) << parts.error().line();
+  ASSERT_EQ((*parts)[0].shape(), (Shape{2, 2, 16}));
+  ASSERT_EQ((*parts)[1].shape(), (Shape{2, 2, 8}));
+  ASSERT_EQ((*parts)[2].shape(), (Shape{2, 1, 2, 8}));
+  EXPECT_EQ(value_at((*parts)[0].view(), 0), 0);             // padding
+  EXPECT_EQ(value_at((*parts)[0].view(), 16 + 3), 3);        // token 0
+  EXPECT_EQ(value_at((*parts)[0].view(), 32), 32);           // token 1
+  EXPECT_EQ(value_at((*parts)[1].view(), 8 + 5), 16 + 5);    // token 0, k
+  EXPECT_EQ(value_at((*parts)[2].view(), 24 + 7), 64 + 31);  // token 2, v
+  EXPECT_FALSE(arrange(value.view(), *layout, targets, sizes_of(&config, 1), batch, false).ok());
 }
 
 TEST(Convert, BadInputIsOneLineAndNothingIsWritten) {
