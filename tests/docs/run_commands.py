@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MARK = re.compile(r"<!-- (run|norun|setup)(?:: ?| )?(.*?) ?-->$")
@@ -135,6 +136,28 @@ def run_document(path, build, problems):
     return counts
 
 
+def run_action(build, problems):
+    """The GitHub action's own script, on a run that is right and on one that is wrong."""
+    with open(os.path.join(ROOT, ".github", "actions", "parscope", "action.yml"), encoding="utf-8") as f:
+        script = textwrap.dedent(re.search(r"- id: run\n.*?run: \|\n((?:        .*\n)+)", f.read(), re.S)[1])
+    golden = os.path.join(ROOT, "fixtures", "golden")
+    right = f"diff {golden}/parscale/hf_qwen2_rightpad/expected {golden}/parscale/hf_qwen2_rightpad/expected"
+    fault = os.path.join(ROOT, "fixtures", "heldout", "rope-interleaved-vs-half")
+    wrong = f"diagnose {fault}/trace --model {ROOT}/fixtures/heldout/models/ps.0.f32"
+    for command, code in ((f"golden verify {golden}/masks", 0), (right, 0), (wrong, 1)):
+        with tempfile.TemporaryDirectory() as work:
+            env = dict(os.environ, PARSCOPE=os.path.join(build, "parscope"), COMMAND=command, REPORT="report",
+                       GITHUB_OUTPUT=os.path.join(work, "output"), GITHUB_STEP_SUMMARY=os.path.join(work, "summary"))
+            done = subprocess.run(["bash", "-c", script], cwd=work, env=env, capture_output=True, text=True, timeout=120)
+            with open(env["GITHUB_OUTPUT"], encoding="utf-8") as f:
+                said = f.read()
+            good = done.returncode == code and said == f"code={code}\n"
+            if not command.startswith("golden"):
+                good = good and os.path.exists(os.path.join(work, "report", "report.html")) and (code == 0 or "::error" in done.stdout)
+            if not good:
+                problems.append(f"action: {command}: exit {done.returncode}, {said}\n{done.stdout}{done.stderr}")
+
+
 def self_test():
     """The comparison can fail, and a missing mark is seen."""
     assert differs(["a", "...", "c"], "a\nb\nc\n") is None
@@ -161,6 +184,8 @@ def main():
     for path in files:
         for kind, n in run_document(path, build, problems).items():
             total[kind] += n
+    if len(sys.argv) == 2:
+        run_action(build, problems)
     for problem in problems:
         print(problem)
     print(f"docs: {total['run']} commands run, {total['norun']} marked as not run, {len(problems)} problems")
