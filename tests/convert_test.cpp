@@ -343,8 +343,7 @@ TEST(Convert, AFusedProjectionOfOneRankIsCutByTheRanksOwnHeads) {
   const auto layout = parse_layout("t,H*D|K*D|K*D", "test");
   ASSERT_TRUE(layout.ok());
   const std::vector<std::string> targets = {"R,S,H*D", "R,S,K*D", "R,K,S,D"};
-  const auto parts =
-      arrange(value.view(), *layout, targets, sizes_of(&config, 2), batch, false);
+  const auto parts = arrange(value.view(), *layout, targets, sizes_of(&config, 2), batch, false);
   ASSERT_TRUE(parts.ok()) << parts.error().line();
   ASSERT_EQ((*parts)[0].shape(), (Shape{2, 2, 16}));
   ASSERT_EQ((*parts)[1].shape(), (Shape{2, 2, 8}));
