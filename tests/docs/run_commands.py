@@ -7,7 +7,7 @@ A code block with a line that begins with "$ " needs a comment above it:
   <!-- run exit=1 -->       the block's last command ends with this code
   <!-- norun: reason -->    not run here, and why
   <!-- setup: command -->   run before what follows, unseen
-Every stated line must be printed, in the stated order; "..." (alone, or at the end of a line) stands for anything. The folder
+Every stated line must be printed, in the stated order; "..." stands for anything: alone for lines, within a line for words. The folder
 has links to fixtures, docs, tests and build, and `parscope` is on the PATH.
 """
 
@@ -78,8 +78,8 @@ def differs(stated, printed):
         if line.strip() == "..." or not line:
             free = free or line.strip() == "..."
             continue
-        fits = (lambda p: p.startswith(line[:-3].rstrip())) if line.endswith("...") else (lambda p: p == line)
-        while at < len(printed) and not fits(printed[at]):
+        fits = re.compile(".*".join(re.escape(part) for part in line.split("...")))
+        while at < len(printed) and not fits.fullmatch(printed[at]):
             if printed[at] and not free:
                 return line
             at += 1
@@ -162,7 +162,8 @@ def self_test():
     """The comparison can fail, and a missing mark is seen."""
     assert differs(["a", "...", "c"], "a\nb\nc\n") is None
     assert differs(["a", "c"], "a\nb\nc\n") == "c"
-    assert differs(["a b..."], "a b c\n") is None
+    assert differs(["a b..."], "a b c\n") is None and differs(["a ... d"], "a b c d\n") is None
+    assert differs(["a ... d"], "a b c\n") == "a ... d"
     assert differs(["a", "d"], "a\n") == "d"
     found = list(blocks("text\n\n    $ x\n    y\n\n<!-- run exit=1 -->\n```\n$ z \\\n  w\n```\n<!-- setup: q -->\n"))
     assert [(b[1], b[2]) for b in found] == [(None, ""), ("run", "exit=1"), ("setup", "q")], found
