@@ -7,6 +7,7 @@
 #include "diff/golden/golden.h"
 #include "diff/golden/tensor_parallel_case.h"
 #include "tests/support/fixtures.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace ps {
@@ -19,7 +20,7 @@ fs::path cases() { return fixtures_dir() / "golden" / "tensor-parallel"; }
 class TpGolden : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!fs::exists(fs::path(PS_BINARY_DIR) / "libparscope_reference.so")) {
+    if (!fs::exists(fs::path(binary_dir()) / "libparscope_reference.so")) {
       GTEST_SKIP() << "built without LibTorch";
     }
   }

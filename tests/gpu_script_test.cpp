@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/fixtures.h"
+#include "tests/support/paths.h"
 #include "tests/support/program.h"
 #include "tests/support/temp_dir.h"
 
@@ -21,7 +22,7 @@ class GpuScript : public testing::Test {
  protected:
   void SetUp() override {
     fs::create_directories(root_ / ".ci");
-    fs::copy_file(fs::path(PS_SOURCE_DIR) / ".ci/gpu", root_ / ".ci/gpu");
+    fs::copy_file(fs::path(source_dir()) / ".ci/gpu", root_ / ".ci/gpu");
     program("nvidia-smi", "echo 'NVIDIA Stand-in, 580.1, 9.0, 1 MiB'");
     program("cuda/bin/nvcc", "echo 'Cuda compilation tools, release 13.0, V13.0.88'");
     program("cmake", "echo cmake version 4.0.1");

@@ -15,6 +15,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/paths.h"
+
 namespace ps {
 namespace {
 
@@ -235,7 +237,7 @@ std::string joined(const std::vector<std::string>& lines) {
 }
 
 TEST(Layering, EveryIncludeKeepsToTheTable) {
-  const fs::path root = PS_SOURCE_DIR;
+  const fs::path root = source_dir();
   const auto files = source_tree(root);
   ASSERT_TRUE(files.contains("core/view.h")) << "this test looks at the wrong tree: " << root;
   for (const auto& [path, text] : files) {

@@ -19,6 +19,7 @@
 #include "model/block/checked_block.h"
 #include "model/block/launch.h"
 #include "model/candidate.h"
+#include "tests/support/paths.h"
 
 namespace ps {
 namespace {
@@ -28,7 +29,7 @@ namespace fs = std::filesystem;
 constexpr double kFloatBound = 1e-5;
 constexpr double kCoarse = 24;
 
-fs::path golden_dir() { return fs::path(PS_SOURCE_DIR) / "fixtures/golden/parscale"; }
+fs::path golden_dir() { return fs::path(source_dir()) / "fixtures/golden/parscale"; }
 
 std::vector<std::string> golden_cases() {
   std::vector<std::string> names;

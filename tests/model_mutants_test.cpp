@@ -16,6 +16,7 @@
 
 #include "core/file.h"
 #include "model/thread_pool.h"
+#include "tests/support/paths.h"
 
 #ifndef PS_MODEL_CUDA_LINK  // the CUDA half and its runtime, where it was built
 #define PS_MODEL_CUDA_LINK ""
@@ -97,7 +98,7 @@ std::string compiler() {
   return chosen != nullptr ? chosen : "c++";
 }
 
-constexpr const char* kSupport = "../diff/run/random_model";
+constexpr const char *kSupport = "../diff/run/random_model", *kPaths = "support/paths";
 
 // "model_golden_test *FloatRun*" is judged by the test model_golden_test.
 std::string test_of(const Mutant& mutant) {
@@ -134,11 +135,12 @@ class Bench {
     const std::string objects = (home / "mutant.o").string();
     std::string input = copy.string(), defines, judges;
     if (mutant.runner.starts_with("op ")) {
-      input = std::string(root()) + "/tests/mutants/run_op.cpp";
+      input = root() + "/tests/mutants/run_op.cpp";
       const std::string op = mutant.runner.substr(3);
       defines = " -DPS_MUTANT_OP=" + op + " -DPS_MUTANT_HEADER='\"model/ops/" + op + ".h\"'";
     } else {
-      judges = object_of(test_of(mutant)) + " " + object_of(kSupport) + " -lgtest -lgtest_main";
+      judges = object_of(test_of(mutant)) + " " + object_of(kSupport) + " " + object_of(kPaths) +
+               " -lgtest -lgtest_main";
     }
     if (run(compile(home, defines) + " -c " + input + " -o " + objects + " > " + log + " 2>&1") !=
         0)
@@ -162,14 +164,14 @@ class Bench {
   std::string object_of(const std::string& source) const {
     return (dir_ / (fs::path(source).filename().string() + ".o")).string();
   }
-  static const char* root() { return PS_SOURCE_DIR; }
+  static std::string root() { return source_dir(); }
   static std::string compile(const fs::path& first, const std::string& defines) {
     return compiler() + " -std=c++20 -O1 -ffp-contract=off -fPIC -DPS_SOURCE_DIR='\"" + root() +
-           "\"' -DPS_BINARY_DIR='\"" + PS_BINARY_DIR + "\"'" + defines + " -I" + first.string() +
+           "\"' -DPS_BINARY_DIR='\"" + binary_dir() + "\"'" + defines + " -I" + first.string() +
            " -I" + root();
   }
   static std::string libraries() {
-    const std::string build = PS_BINARY_DIR;
+    const std::string build = binary_dir();
     return " -Wl,--start-group " + build + "/libps_model.a " + build + "/libps_core.a " +
            PS_OPENBLAS + PS_MODEL_CUDA_LINK + " -Wl,--end-group";
   }
@@ -180,10 +182,10 @@ TEST(Mutants, AreAllCaughtByATestOnTheCpu) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_UNDEFINED__)
   GTEST_SKIP() << "the library of this build needs its sanitizer";
 #endif
-  if (!fs::exists(fs::path(PS_BINARY_DIR) / "libps_model.a"))
-    GTEST_SKIP() << "no libps_model.a in " << PS_BINARY_DIR;
+  if (!fs::exists(fs::path(binary_dir()) / "libps_model.a"))
+    GTEST_SKIP() << "no libps_model.a in " << binary_dir();
   if (run(compiler() + " --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "no compiler at hand";
-  const auto text = read_text(fs::path(PS_SOURCE_DIR) / "tests/mutants/mutants.txt");
+  const auto text = read_text(fs::path(source_dir()) / "tests/mutants/mutants.txt");
   ASSERT_TRUE(text.ok());
   const std::vector<Mutant> mutants = read_mutants(*text);
   ASSERT_GE(mutants.size(), 20u);
@@ -191,7 +193,7 @@ TEST(Mutants, AreAllCaughtByATestOnTheCpu) {
   const auto start = std::chrono::steady_clock::now();
   const Bench bench(fs::temp_directory_path() / ("parscope-mutants-" + std::to_string(::getpid())));
   ThreadPool pool(2);
-  std::set<std::string> sources{kSupport};
+  std::set<std::string> sources{kSupport, kPaths};
   for (const Mutant& mutant : mutants) {
     if (!mutant.runner.starts_with("op ")) sources.insert(test_of(mutant));
   }

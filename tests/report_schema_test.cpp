@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/trace_manifest.h"
+#include "tests/support/paths.h"
 #include "tests/support/sample_report.h"
 #include "tests/support/temp_dir.h"
 
@@ -98,7 +99,7 @@ class Checker {
 
 Json schema_of(const std::string& name) {
   const std::string text =
-      get_file(std::filesystem::path(PS_SOURCE_DIR) / "docs/schema" / (name + ".schema.json"));
+      get_file(std::filesystem::path(source_dir()) / "docs/schema" / (name + ".schema.json"));
   return Json::parse(text);
 }
 
@@ -193,7 +194,7 @@ TEST(TraceSchema, FixturesAreAccepted) {
   const Checker checker(schema);
   int seen = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(
-           std::filesystem::path(PS_SOURCE_DIR) / "fixtures")) {
+           std::filesystem::path(source_dir()) / "fixtures")) {
     if (entry.path().filename() != "trace.json") continue;
     ++seen;
     EXPECT_TRUE(checker.accepts(Json::parse(get_file(entry.path())))) << entry.path();

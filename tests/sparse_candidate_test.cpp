@@ -10,12 +10,13 @@
 #include "model/block/launch.h"
 #include "model/block/logarithm.h"
 #include "model/candidate.h"
+#include "tests/support/paths.h"
 #include "tests/support/plain_sparse.h"
 
 namespace ps {
 namespace {
 
-constexpr const char* kReference = PS_BINARY_DIR "/libparscope_reference.so";
+const std::string kReference = binary_dir() + "/libparscope_reference.so";
 
 SparseConfig usual() {
   SparseConfig c;

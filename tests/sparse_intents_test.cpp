@@ -12,12 +12,13 @@
 #include "diff/sparse/probe.h"
 #include "diff/sparse/sketch.h"
 #include "model/candidate.h"
+#include "tests/support/paths.h"
 #include "tests/support/plain_sparse.h"
 
 namespace ps {
 namespace {
 
-constexpr const char* kReference = PS_BINARY_DIR "/libparscope_reference.so";
+const std::string kReference = binary_dir() + "/libparscope_reference.so";
 
 SparseConfig usual() {
   SparseConfig c;

@@ -9,6 +9,7 @@
 #include "core/file.h"
 #include "model/candidate.h"
 #include "tests/support/fixtures.h"
+#include "tests/support/paths.h"
 #include "tests/support/program.h"
 #include "tests/support/run.h"
 
@@ -68,7 +69,7 @@ INSTANTIATE_TEST_SUITE_P(Configurations, Zoo, ::testing::Values(0, 3, 4));
 TEST(ZooScenarios, EachComesOutAsItsFileSays) {
   PS_NEEDS_REFERENCE();
   int count = 0;
-  for (const auto& entry : fs::directory_iterator(fs::path(PS_SOURCE_DIR) / "fixtures/zoo")) {
+  for (const auto& entry : fs::directory_iterator(fs::path(source_dir()) / "fixtures/zoo")) {
     const Json scenario = Json::parse(value_or_die(read_text(entry.path())));
     ASSERT_EQ(scenario["schema"], "parscope.fault/1") << entry.path();
     const std::string id = scenario["id"];

@@ -3,6 +3,9 @@ find_package(GTest REQUIRED)
 include(GoogleTest)
 
 ps_glob(support tests/support/*.cpp)
+set(paths ${PROJECT_SOURCE_DIR}/tests/support/paths.cpp)
+set_source_files_properties(${paths} PROPERTIES COMPILE_DEFINITIONS
+  "PS_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\";PS_BINARY_DIR=\"${PROJECT_BINARY_DIR}\"")
 set(gtest_main GTest::gtest_main)
 if(EXISTS ${PROJECT_SOURCE_DIR}/tests/main.cpp)
   list(APPEND support ${PROJECT_SOURCE_DIR}/tests/main.cpp)
@@ -12,7 +15,6 @@ endif()
 function(ps_test_program target sources)
   add_executable(${target} ${sources})
   ps_own(${target})
-  target_compile_definitions(${target} PRIVATE PS_SOURCE_DIR="${PROJECT_SOURCE_DIR}" PS_BINARY_DIR="${PROJECT_BINARY_DIR}")
   target_link_libraries(${target} PRIVATE ps_diff ps_model ps_core nlohmann_json::nlohmann_json ${CMAKE_DL_LIBS})
 endfunction()
 

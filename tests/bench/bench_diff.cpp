@@ -24,6 +24,7 @@
 #include "core/safetensors.h"
 #include "diff/compare/compare.h"
 #include "diff/compare/parallel.h"
+#include "tests/support/paths.h"
 
 namespace ps {
 namespace {
@@ -146,7 +147,7 @@ void read_files(const Files& f) {
 }
 
 void run_diff(const Files& f, benchmark::State& state) {
-  std::string words[] = {PS_BINARY_DIR "/parscope", "diff", f.path("candidate").string(),
+  std::string words[] = {binary_dir() + "/parscope", "diff", f.path("candidate").string(),
                          f.path("expected").string(), "--quiet"};
   char* argv[] = {words[0].data(), words[1].data(), words[2].data(),
                   words[3].data(), words[4].data(), nullptr};
@@ -181,7 +182,7 @@ void BM_OtherTool(benchmark::State& state, const char* tool) {
   }
   const Files& f = files(DType::kF32);
   const std::string command =
-      "'" + std::string(python) + "' -W ignore '" PS_SOURCE_DIR "/tests/bench/other_tools.py' " +
+      "'" + std::string(python) + "' -W ignore '" + source_dir() + "/tests/bench/other_tools.py' " +
       tool + " '" + f.path("candidate").string() + "' '" + f.path("expected").string() + "'";
   double process = 0, other = 0;
   for (auto _ : state) {

@@ -10,6 +10,7 @@
 
 #include "diff/run/inputs.h"
 #include "tests/support/fixtures.h"
+#include "tests/support/paths.h"
 #include "tests/support/run.h"
 
 namespace {
@@ -59,7 +60,8 @@ TEST(BlasIsolation, WithoutDeepBindTheWrongOneWouldServe) {
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    if (dlopen(PS_BINARY_DIR "/libparscope_reference.so", RTLD_NOW | RTLD_LOCAL) == nullptr)
+    if (dlopen((binary_dir() + "/libparscope_reference.so").c_str(), RTLD_NOW | RTLD_LOCAL) ==
+        nullptr)
       _exit(3);
     calls = 0;
     (void)logits();

@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <vector>
 
+#include "tests/support/paths.h"
+
 namespace ps {
 
 inline std::filesystem::path fixtures_dir() {
-  return std::filesystem::path(PS_SOURCE_DIR) / "fixtures";
+  return std::filesystem::path(source_dir()) / "fixtures";
 }
 
 // The folders of golden/parscale and models/, sorted: each holds a config.json and weights.

@@ -18,6 +18,7 @@
 
 #include "core/safetensors.h"
 #include "tests/support/fixtures.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 
 namespace ps {
@@ -29,10 +30,10 @@ struct Ran {
   std::int64_t lines_of_err() const { return std::count(err.begin(), err.end(), '\n'); }
 };
 
-inline std::string parscope_program() { return std::string(PS_BINARY_DIR) + "/parscope"; }
+inline std::string parscope_program() { return binary_dir() + "/parscope"; }
 
 inline bool has_reference() {
-  return std::filesystem::exists(std::string(PS_BINARY_DIR) + "/libparscope_reference.so");
+  return std::filesystem::exists(binary_dir() + "/libparscope_reference.so");
 }
 #define PS_NEEDS_REFERENCE() \
   if (!has_reference()) GTEST_SKIP() << "built without LibTorch"
