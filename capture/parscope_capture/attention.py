@@ -43,8 +43,8 @@ class AttentionWatch(TorchFunctionMode):
         self.sink, self.name, self.layer = sink, name, layer
         self.rows, self.columns, self.masked = rows, columns, masked
         self.seen: set[str] = set()
-        self._product: torch.Tensor | None = None  # query x key, then scaled
-        self._probs: torch.Tensor | None = None
+        self._current: torch.Tensor | None = None  # query x key, then scaled, masked, exponentiated
+        self._started = False  # the softmax, in one function or in several
         self._mask: torch.Tensor | None = None
         self._done = False
 
@@ -71,50 +71,47 @@ class AttentionWatch(TorchFunctionMode):
 
     def _before(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """What must be stored before the function may change it in place."""
-        if self._done:
+        if self._done or self._current is None or not any(a is self._current for a in _tensors(args)):
             return
-        if self._probs is not None:
-            if name in _PRODUCTS and any(a is self._probs for a in _tensors(args)):
-                self._finish()
-            return
-        if self._product is None or not any(a is self._product for a in _tensors(args)):
+        if name in _PRODUCTS:
+            self._finish()
             return
         mask = self._mask_operand(name, args, kwargs)
-        if mask is not None or name == "softmax":
-            self._scores(self._product)
         if mask is not None:
+            self._scores()
             self._add_mask(mask)
+        elif name not in _SCALES and name.endswith("_") and not name.startswith("__"):
+            self._scores()
 
     def _after(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: torch.Tensor) -> None:
+        """Follows the product of query and key through whatever keeps its shape, to the product that reads it."""
         if self._done:
             return
-        given = _tensors(args)
-        if self._probs is not None:
-            if name in _CASTS and given and given[0] is self._probs:
-                self._probs = result
-            elif name == "dropout" and given and given[0] is self._probs:
-                self._probs = result if result.data_ptr() == self._probs.data_ptr() else self._finish()
+        if self._current is None:
+            if name in _PRODUCTS and result.dim() >= 3:
+                self._current = result
             return
-        if name in _PRODUCTS and result.dim() >= 3:
-            self._product = result
+        if not any(a is self._current for a in _tensors(args)):
+            if name in _PRODUCTS and result.dim() >= 3 and not self._started:
+                self._current = result  # the one before was another, a table of angles for example
             return
-        if self._product is None or not any(a is self._product for a in given):
+        if result.shape != self._current.shape or not result.is_floating_point():
             return
-        if name == "softmax":
-            self._probs = result
-        elif name in _SCALES or name in _CASTS or self._mask_operand(name, args, kwargs) is not None:
-            self._product = result
+        if name not in _SCALES and name not in _CASTS and self._mask_operand(name, args, kwargs) is None:
+            self._scores()
+            self._started = True
+        self._current = result
 
     def _mask_operand(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
         """What the function adds to the scores, or which cells it keeps; nothing if it is not about the mask."""
         given = [*args, *kwargs.values()]
-        others = [a for a in given if isinstance(a, torch.Tensor) and a is not self._product and a.dim() > 0]
+        others = [a for a in given if isinstance(a, torch.Tensor) and a is not self._current and a.dim() > 0]
         if name in _ADDS and len(others) == 1:
             return others[0]
         if name in _FILLS and others:
             return others[0].logical_not()
         if name == "where" and others and given[0] is others[0]:
-            return others[0] if given[1] is self._product else others[0].logical_not()
+            return others[0] if given[1] is self._current else others[0].logical_not()
         return None
 
     def _add_mask(self, mask: torch.Tensor) -> None:
@@ -128,22 +125,22 @@ class AttentionWatch(TorchFunctionMode):
             kept, added = (mask, self._mask) if mask.dtype == torch.bool else (self._mask, mask)
             self._mask = added.masked_fill(~kept, torch.finfo(added.dtype).min)
 
-    def _scores(self, product: torch.Tensor) -> None:
-        if self.masked:  # a trace has no scores of cross-replica attention
-            self.emit("scores", self._new_rows(product))
+    def _scores(self) -> None:
+        if self.masked and self._current is not None:  # a trace has no scores of cross-replica attention
+            self.emit("scores", self._new_rows(self._current))
 
     def _finish(self) -> None:
-        """The probabilities as the next product reads them, and the mask that made them."""
-        assert self._probs is not None
-        self.emit("probs", self._new_rows(self._probs))
+        """The probabilities as the product with the values reads them, and the mask that made them."""
+        assert self._current is not None
+        self.emit("probs", self._new_rows(self._current))
         if self.masked:
-            everything = torch.ones(self._probs.shape[-2:], dtype=torch.bool, device=self._probs.device)
+            everything = torch.ones(self._current.shape[-2:], dtype=torch.bool, device=self._current.device)
             self._send_mask(self._mask if self._mask is not None else everything)
         self.sink.ran(self.layer, "eager", None)
-        self._done, self._probs, self._product = True, None, None
+        self._done, self._current = True, None
 
     def close(self) -> None:
-        if self._probs is not None:
+        if self._started and not self._done:
             self._finish()
 
     def _new_rows(self, value: torch.Tensor) -> torch.Tensor:

@@ -127,8 +127,9 @@ def from_zero(model: Any, engine: Engine) -> Iterator[None]:
         yield
 
 
-@fault("rope-ragged-batch-scalar-past", "cos", attentions=("eager", "sdpa"))
-def padding_counts(model: Any, engine: Engine) -> Iterator[None]:
+@contextlib.contextmanager
+def padding_counts(model: Any) -> Iterator[None]:
+    """The padded row is rotated as if it had no padding: one more angle on all its queries and keys, which the scores do not see."""
     with _positions(model, lambda p: p[1:].expand_as(p)):
         yield
 
@@ -205,7 +206,7 @@ def training_flag_left_on(model: Any, engine: Engine) -> Iterator[None]:
 def softmax_in_bf16(model: Any, engine: Engine) -> Iterator[None]:
     softmax = nn.functional.softmax
 
-    def low(x: torch.Tensor, dim: int = -1, dtype: Any = None) -> torch.Tensor:
+    def low(x: torch.Tensor, dim: int = -1, **rest: Any) -> torch.Tensor:
         return softmax(x.bfloat16(), dim=dim).float()
 
     with replaced(nn.functional, "softmax", low):

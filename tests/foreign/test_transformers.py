@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from engines import Engine, capture, diagnose
-from faults import FAULTS, Fault
+from faults import FAULTS, Fault, padding_counts
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -48,3 +48,12 @@ def test_patched(models: Any, tmp_path: Path, fault: Fault, engine: Engine) -> N
     assert errors[0]["id"] in (fault.id, *fault.also), json.dumps(errors, indent=1)[:6000]
     first = report["first_divergence"]["point"]
     assert first.endswith(fault.first), f"{first} is first, not {fault.first}"
+
+
+def test_harmless(models: Any, tmp_path: Path) -> None:
+    model, folder = models("qwen2", "float32")
+    model.set_attn_implementation("sdpa")
+    with padding_counts(model):
+        report = diagnose(capture(model, tmp_path / "trace"), folder)
+    assert report["verdict"] == "equivalent"
+    assert any("rope" in f["id"] or "rotat" in f["message"] for f in report["findings"]), report["findings"]
