@@ -90,35 +90,36 @@ def make(family: str, dtype: str, folder: Path) -> Any:
 @dataclass
 class Step:
     ids: torch.Tensor
-    mask: torch.Tensor | None
-    positions: torch.Tensor | None
+    mask: torch.Tensor
+    positions: torch.Tensor
 
 
-def program(ragged: bool = True, seed: int = 5) -> list[Step]:
-    """Prefill 2 x 7 (three pads on the left of row 0), a chunk of 3, two single tokens."""
+def program(padding: int = 3, seed: int = 5) -> list[Step]:
+    """Prefill 2 x 7 (row 0 padded on the left), a chunk of 3, two single tokens."""
     generator = torch.Generator().manual_seed(seed)
     steps, total = [], 0
     for tokens in (7, 3, 1, 1):
         total += tokens
         ids = torch.randint(0, VOCABULARY, (2, tokens), generator=generator)
         mask = torch.ones(2, total, dtype=torch.long)
-        mask[0, :3] = 0
+        mask[0, :padding] = 0
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens:]
-        steps.append(Step(ids, mask if ragged else None, positions if ragged else None))
+        steps.append(Step(ids, mask, positions))
     return steps
 
 
-def run(model: Any, steps: list[Step]) -> None:
+def run(model: Any, steps: list[Step], ragged: bool = True) -> None:
+    """As people call it: with a mask and positions where there is padding, without where there is none."""
     cache = None
     for step in steps:
+        rows = {"attention_mask": step.mask, "position_ids": step.positions} if ragged else {}
         with torch.no_grad():
-            result = model(input_ids=step.ids, attention_mask=step.mask, position_ids=step.positions, cache=cache, use_cache=True)
-        cache = result.cache
+            cache = model(input_ids=step.ids, **rows, cache=cache, use_cache=True).cache
 
 
 def capture(model: Any, out: Path, ragged: bool = True, **options: Any) -> Path:
     with parscope_capture.record(model, out, **options):
-        run(model, program(ragged))
+        run(model, program(3 if ragged else 0), ragged)
     return out
 
 
