@@ -7,9 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 
-_FUSED = ("sdpa", "flex_attention")
-
-
 def requested(module: nn.Module) -> str:
     """The attention implementation that the config asks for."""
     return str(getattr(getattr(module, "config", None), "_attn_implementation", None) or "auto")
@@ -24,10 +21,9 @@ def event(module: nn.Module, step: int, layer: int, executed: str, kernel: str |
     parameter = next(module.parameters(), None)
     if parameter is not None:
         found["device"] = str(parameter.device)
-    if asked.startswith("sdpa") and executed == "eager":
-        found["reason"] = "the attention function computed scores and softmax itself"
-    elif asked not in ("auto", "eager", executed):
-        found["reason"] = f"torch's scaled_dot_product_attention was called ({kernel})" if executed == "sdpa" else "eager code ran"
+    if asked not in ("auto", executed):
+        words = {"eager": "its own product, softmax, product", "sdpa": "torch's scaled_dot_product_attention"}
+        found["reason"] = f"the forward ran {words.get(executed, executed)}"
     return found
 
 

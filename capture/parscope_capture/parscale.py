@@ -19,8 +19,10 @@ def replicas(config: Any) -> int:
     return int(getattr(config, "parscale_n", None) or 1)
 
 
-def prefix(config: Any) -> int:
-    return int(getattr(config, "parscale_n_tokens", None) or 0) if replicas(config) > 1 else 0
+def prefix(attention: nn.Module) -> int:
+    """Learned tokens in front of an attention module's keys."""
+    keys = getattr(attention, "prefix_k", None)
+    return int(keys.shape[-2]) if isinstance(keys, torch.Tensor) else 0
 
 
 class AggregateWatch(TorchFunctionMode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import zlib
@@ -178,9 +179,8 @@ class Recorder:
         if part in ("self_attn", "cross_replica_attn"):
             hook(module.register_forward_pre_hook(self._attention_begin(name, layer), with_kwargs=True))
             hook(module.register_forward_hook(self._attention_end, always_call=True))
-            for function in (module.forward, type(module).forward):
-                self._watch_rotary(getattr(function, "__globals__", None) or sys.modules[type(module).__module__].__dict__)
             self._watch_rotary(sys.modules[type(module).__module__].__dict__)
+            self._watch_rotary(getattr(inspect.unwrap(module.forward), "__globals__", {}))
         elif part == "o_proj":
             hook(module.register_forward_pre_hook(self._input_hook(f"{name[: -len('.o_proj')]}:context", flat=True)))
         elif part == "down_proj":
@@ -242,7 +242,7 @@ class Recorder:
             if self._file is None or self._call is None:
                 return
             masked = name.endswith(".self_attn")
-            columns = self._past + self._call.tokens + parscale.prefix(self.config) if masked else None
+            columns = self._past + self._call.tokens + parscale.prefix(module) if masked else None
             watch = attention.AttentionWatch(self, module, name, layer, self._call.tokens, columns, masked)
             cache = find_cache(args, kwargs)
             if cache is not None and masked:

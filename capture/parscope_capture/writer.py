@@ -132,7 +132,8 @@ class TraceDir:
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """trace.json, in the folder that has no name yet."""
         temporary = self.partial / "trace.json.partial"
-        temporary.write_text(json.dumps(manifest, indent=1) + "\n")
+        lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in manifest.items()]
+        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         os.replace(temporary, self.partial / "trace.json")
 
     def finish(self) -> None:
