@@ -15,7 +15,7 @@ endif()
 function(ps_test_program target sources)
   add_executable(${target} ${sources})
   ps_own(${target})
-  target_link_libraries(${target} PRIVATE ps_diff ps_model ps_core nlohmann_json::nlohmann_json ${CMAKE_DL_LIBS})
+  target_link_libraries(${target} PRIVATE ps_viewer_data ps_diff ps_model ps_core nlohmann_json::nlohmann_json ${CMAKE_DL_LIBS})
 endfunction()
 
 function(ps_gtest target sources)
@@ -44,6 +44,20 @@ foreach(source IN LISTS standalone)
   ps_gtest(${name} ${source} TEST_PREFIX ${name}.)
   set_target_properties(${name} PROPERTIES ENABLE_EXPORTS ON) # some plant symbols for shared libraries to find
 endforeach()
+
+# tests/viewer/*_test.cpp: the viewer without a window, driven by Dear ImGui's Test Engine (linked here and nowhere else).
+ps_glob(viewer_tests tests/viewer/*.cpp)
+if(PARSCOPE_HAS_VIEWER AND viewer_tests)
+  set(engine ${PARSCOPE_IMGUI_DIR}/test_engine)
+  ps_glob(engine_sources ${engine}/*.cpp)
+  add_library(ps_test_engine STATIC ${engine_sources})
+  target_include_directories(ps_test_engine SYSTEM PUBLIC ${engine})
+  target_link_libraries(ps_test_engine PUBLIC ps_imgui Threads::Threads)
+  target_compile_options(ps_test_engine PRIVATE -w)
+  ps_gtest(viewer_tests "${viewer_tests}" TEST_PREFIX viewer.)
+  target_link_libraries(viewer_tests PRIVATE ps_viewer_ui ps_test_engine)
+  add_dependencies(viewer_tests parscope-viewer)
+endif()
 
 # A program that works on copies of a library's data would not share it with the reference (rules.cmake).
 find_program(READELF readelf)
