@@ -59,7 +59,6 @@ Trace changed(const Trace& from, const fs::path& dir, std::int64_t step, const s
   for (const TraceStep& s : from.steps()) {
     TraceStep copy = s;
     copy.tensors = nullptr;
-    copy.file.clear();
     ok_or_die(writer.begin_step(copy, nullptr));
     for (const auto& entry : s.tensors->entries()) {
       Tensor value = Tensor::copy_of(entry.view);

@@ -14,7 +14,8 @@ Result<void> command_at(App& app, const Words& words) {
       return bad_input("at", "wants coordinates", "AXIS=N", word);
     }
     const std::string axis = word.substr(0, equals);
-    const bool plain = axis.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == std::string::npos;
+    const bool plain =
+        axis.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == std::string::npos;
     if (!plain) return bad_input("at", "is no name of an axis", "query, key, slot, ...", axis);
     PS_TRY(next.cell[axis], integer_of(word.substr(equals + 1), axis, 0, std::int64_t{1} << 40));
   }

@@ -1,4 +1,5 @@
-// What a panel shows, made once for what is selected: at once when it is little work, else by a job.
+// What a panel shows, made once for what is selected: at once when it is little work, else by a
+// job.
 #pragma once
 
 #include <memory>
@@ -25,13 +26,14 @@ class Computed {
       slot_->model = make(std::stop_token{});
       return slot_->model;
     }
-    app.jobs.run(name, "reading for " + name,
-                 [slot = slot_, key, make = std::move(make)](const std::stop_token& stop) -> Jobs::Done {
-                   std::shared_ptr<const Model> made = make(stop);
-                   return [slot, key, made] {
-                     if (slot->key && *slot->key == key) slot->model = made;
-                   };
-                 });
+    app.jobs.run(
+        name, "reading for " + name,
+        [slot = slot_, key, make = std::move(make)](const std::stop_token& stop) -> Jobs::Done {
+          std::shared_ptr<const Model> made = make(stop);
+          return [slot, key, made] {
+            if (slot->key && *slot->key == key) slot->model = made;
+          };
+        });
     return nullptr;
   }
 

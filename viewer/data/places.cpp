@@ -16,7 +16,8 @@ const TraceStep* find_step(const Run& run, std::int64_t step, std::int64_t rank)
 std::int64_t past_of(const Run& run, std::int64_t step, std::int64_t rank) {
   std::int64_t past = 0;
   for (const TraceStep& s : run.trace.steps()) {
-    if (s.rank != rank || s.step >= step || s.op != StepOp::kForward || s.tensors == nullptr) continue;
+    if (s.rank != rank || s.step >= step || s.op != StepOp::kForward || s.tensors == nullptr)
+      continue;
     const TensorView* ids = s.tensors->find("input_ids");
     if (ids != nullptr && ids->shape.size() == 2) past += ids->shape[1];
   }
