@@ -25,6 +25,7 @@ struct LockstepOptions {
   bool name_causes = true;  // false: every finding is unnamed
   // Replays every applicable fault on a run that is right: what it could not have shown.
   bool measure_power = true;
+  bool count_votes = false;  // Report::replicas, of models that have some
 };
 
 // Points, first divergence and an unnamed finding for it. Inputs and timing are the caller's.
