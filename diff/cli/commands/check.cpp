@@ -141,6 +141,7 @@ Result<int> run(const Arguments& arguments) {
   LockstepOptions options;
   options.run = choice.options.dtype;
   options.bound_factor = truth.dtype == choice.options.dtype ? 2.0 : 1.0;  // 2: both err
+  options.count_votes = arguments.has("--json") || !files.dir.empty();
   options.stop_at_first = arguments.has("--first");
   options.progress = [&](std::int64_t step, std::int64_t steps, std::int64_t op, std::int64_t ops) {
     if (op % 16 == 0) progress.update(step * ops + op, steps * ops);
