@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "core/config_fields.h"
-#include "core/sparse_attention.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/sparse_attention.h"
 
 namespace ps {
 

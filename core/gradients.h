@@ -39,7 +39,8 @@ struct GradientRequest {
 
 struct Gradient {
   Tensor value;  // float64
-  Tensor bound;  // float64: the error that rounding explains, from the same passes in the run's type
+  Tensor
+      bound;  // float64: the error that rounding explains, from the same passes in the run's type
 };
 
 class GradientReference {

@@ -94,8 +94,8 @@ Result<void> read_words(const Json& config, const std::string& where, SparseConf
 
 }  // namespace
 
-Result<void> read_sparse_fields(const Json& object, const std::string& here,
-                                SparseFieldsUse use, SparseConfig& out) {
+Result<void> read_sparse_fields(const Json& object, const std::string& here, SparseFieldsUse use,
+                                SparseConfig& out) {
   const bool whole = use == SparseFieldsUse::kCase;
   for (const WholeNumber& n : kWholeNumbers) {
     const Json* value = object.find(n.name);

@@ -326,18 +326,17 @@ void SparseCandidate::choose_gate(const State& s, const Mask& mask, std::int64_t
     query_valid.insert(query_valid.end(), line + past, line + s.tokens);
   }
   const Array q = uploaded(s.q).narrowed(2, past, queries), k = uploaded(s.k);
-  const Array pq = kernels_.pooled(
-      q, kernels_.uploaded(DType::kBool, {b, queries}, query_valid.data()), past);
-  const Array pk = kernels_.pooled(
-      k, kernels_.uploaded(DType::kBool, {b, s.tokens}, s.key_valid.data()), 0);
+  const Array pq =
+      kernels_.pooled(q, kernels_.uploaded(DType::kBool, {b, queries}, query_valid.data()), past);
+  const Array pk =
+      kernels_.pooled(k, kernels_.uploaded(DType::kBool, {b, s.tokens}, s.key_valid.data()), 0);
   const Array open = kernels_.uploaded(DType::kBool, {b, h, rows, n}, allowed.data());
   const Array scores = kernels_.gate_scores(
       pq, pk, kernels_.uploaded(DType::kF32, {h, gate_channels_, gate_dim_}, gate_q_.data()),
       kernels_.uploaded(DType::kF32, {h, gate_dim_, gate_channels_}, gate_k_.data()), open);
   const Array taken = kernels_.pick_gate(scores.reshaped({b * h, rows, n}),
                                          open.reshaped({b * h, rows, n}), allowed, first, decode);
-  out.lists =
-      SparseKernels::lists_of(kernels_.downloaded<std::uint8_t>(taken), b, h, rows, n);
+  out.lists = SparseKernels::lists_of(kernels_.downloaded<std::uint8_t>(taken), b, h, rows, n);
   out.scores = tensor_of({b * h, rows, n}, kernels_.downloaded<float>(scores));
   out.block_allowed = Tensor::of<std::uint8_t>(DType::kU8, {b * h, rows, n}, allowed);
 }

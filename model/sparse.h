@@ -57,8 +57,8 @@ class SparseCandidate final : public SparseEngine {
   std::unique_ptr<Backend> backend_;
   Arena arena_;
   SparseKernels kernels_;
-  std::vector<float> sketch_;              // [r, D]
-  std::vector<float> gate_q_, gate_k_;     // [H, C, g], [H, g, C]
+  std::vector<float> sketch_;           // [r, D]
+  std::vector<float> gate_q_, gate_k_;  // [H, C, g], [H, g, C]
   std::int64_t gate_channels_ = 0, gate_dim_ = 0;
   std::map<std::int64_t, State> states_;
 };

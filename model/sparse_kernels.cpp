@@ -74,10 +74,9 @@ Array SparseKernels::pick_walk(const Array& scores, const Array& allowed,
     forced[at(i)] = wanted && open[at(i)] != 0 ? 1 : 0;
   }
   const Array taken = arena_.take(DType::kBool, {rows, queries, n});
-  backend_.run(
-      Op::block_top,
-      {scores, allowed, uploaded(DType::kBool, {rows, queries, n}, forced.data()), taken},
-      {static_cast<double>(config_.tau)});
+  backend_.run(Op::block_top,
+               {scores, allowed, uploaded(DType::kBool, {rows, queries, n}, forced.data()), taken},
+               {static_cast<double>(config_.tau)});
   return taken;
 }
 
@@ -146,10 +145,9 @@ Array SparseKernels::pick_gate(const Array& scores, const Array& allowed,
     everything = true;
   }
   const Array taken = arena_.take(DType::kBool, {rows, queries, n});
-  backend_.run(
-      Op::gate_pick,
-      {scores, allowed, uploaded(DType::kBool, {rows, queries, n}, forced.data()), taken},
-      {threshold, count, everything ? 1.0 : 0.0});
+  backend_.run(Op::gate_pick,
+               {scores, allowed, uploaded(DType::kBool, {rows, queries, n}, forced.data()), taken},
+               {threshold, count, everything ? 1.0 : 0.0});
   return taken;
 }
 
@@ -258,11 +256,11 @@ void SparseKernels::attend_tiles(const Attended& a, const Array& mask, std::int6
   if (a.probs) {
     std::vector<std::int64_t> place(at(config_.blocks(keys)), -1);
     for (std::int64_t e = 0; e < entries; ++e) place[at(blocks[at(e)])] = e;
-    backend_.run(Op::scatter_blocks,
-                 {probs,
-                  uploaded(DType::kI64, {static_cast<std::int64_t>(place.size())}, place.data()),
-                  side(a.probs, from_head, heads).narrowed(2, begin, count)},
-                 {static_cast<double>(size), static_cast<double>(prefix)});
+    backend_.run(
+        Op::scatter_blocks,
+        {probs, uploaded(DType::kI64, {static_cast<std::int64_t>(place.size())}, place.data()),
+         side(a.probs, from_head, heads).narrowed(2, begin, count)},
+        {static_cast<double>(size), static_cast<double>(prefix)});
   }
   backend_.gemm(folded(plan_context(probs, v, to)), v, probs, {}, to);
 }

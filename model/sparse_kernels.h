@@ -46,9 +46,9 @@ class SparseKernels {
 
   // ---- attention over lists -------------------------------------------------------------------
   struct Attended {
-    Array q, k, v;            // [row,H,query,dim], [row,Hk,prefix + key,dim]
-    std::int64_t prefix = 0;  // slots in front of the keys that every query attends to
-    std::int64_t past = 0;    // tokens before the first query
+    Array q, k, v;                      // [row,H,query,dim], [row,Hk,prefix + key,dim]
+    std::int64_t prefix = 0;            // slots in front of the keys that every query attends to
+    std::int64_t past = 0;              // tokens before the first query
     const BlockLists* lists = nullptr;  // null: every block that is not EMPTY
     // bool [mask_row,mask_head,count,prefix + key] of queries begin .. begin + count - 1.
     std::function<Array(std::int64_t begin, std::int64_t count)> mask;

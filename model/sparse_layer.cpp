@@ -43,8 +43,7 @@ Result<std::optional<SparseModel>> load_sparse_model(const Model& model, Backend
   const auto layers = at(model.config.layers);
   out.gate_q.resize(layers), out.gate_k.resize(layers);
   for (std::int64_t l = out.attention.config.skip; l < model.config.layers; ++l) {
-    PS_TRY(const SparseWeights weights,
-           sparse_weights(out.attention, model.checkpoint.get(), l));
+    PS_TRY(const SparseWeights weights, sparse_weights(out.attention, model.checkpoint.get(), l));
     if (out.attention.walks()) {  // one for all layers
       out.sketch = loaded(weights.sketch, true, backend, owned);
       break;
@@ -127,8 +126,8 @@ BlockLists Forward::walk_lists(std::int64_t index, const std::string& name, cons
   const Array scores = kernels_->sketch_scores(q_blocks, k_blocks, state_.sparse->sketch);
   emit(name + ":block_scores", scores);
   const auto keep = [&](const Array& from, const Array& to) {
-    backend_.run(Op::copy_rows,
-                 {from.reshaped({1, rows_, n, n}), to.reshaped({1, rows_, n, n})}, {1});
+    backend_.run(Op::copy_rows, {from.reshaped({1, rows_, n, n}), to.reshaped({1, rows_, n, n})},
+                 {1});
   };
   keep(kernels_->log_transition(scores, s.allowed), s.transitions[at(index)]);
   emit(name + ":block_transition", s.transitions[at(index)]);
@@ -147,9 +146,8 @@ BlockLists Forward::walk_lists(std::int64_t index, const std::string& name, cons
     const auto line = s.open.begin() + (row * n + s.first) * n;
     open.insert(open.end(), line, line + s.rows * n);
   }
-  const Array taken =
-      kernels_->pick_walk(s.walks[at(index)].narrowed(1, s.first, s.rows),
-                          s.allowed.narrowed(1, s.first, s.rows), open, s.first);
+  const Array taken = kernels_->pick_walk(s.walks[at(index)].narrowed(1, s.first, s.rows),
+                                          s.allowed.narrowed(1, s.first, s.rows), open, s.first);
   emit(name + ":block_mask", taken.reshaped({rows_, 1, s.rows, n}));
   return SparseKernels::lists_of(kernels_->downloaded<std::uint8_t>(taken), rows_, 1, s.rows, n);
 }
@@ -174,9 +172,9 @@ BlockLists Forward::gate_lists(std::int64_t index, const std::string& name, cons
   const Array scores =
       kernels_->gate_scores(pq, pk, sparse.gate_q[at(index)], sparse.gate_k[at(index)], allowed);
   emit(name + ":block_scores", scores);
-  const Array taken = kernels_->pick_gate(scores.reshaped({rows_ * heads, s.rows, n}),
-                                          allowed.reshaped({rows_ * heads, s.rows, n}), open,
-                                          s.first, s.decode);
+  const Array taken =
+      kernels_->pick_gate(scores.reshaped({rows_ * heads, s.rows, n}),
+                          allowed.reshaped({rows_ * heads, s.rows, n}), open, s.first, s.decode);
   emit(name + ":block_mask", taken.reshaped({rows_, heads, s.rows, n}));
   return SparseKernels::lists_of(kernels_->downloaded<std::uint8_t>(taken), rows_, heads, s.rows,
                                  n);

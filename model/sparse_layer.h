@@ -12,8 +12,9 @@ namespace ps {
 
 struct SparseModel {
   SparseAttention attention;
-  Array sketch;                       // f32 [r, D]; walk
-  std::vector<Array> gate_q, gate_k;  // f32 [H, C, g] and [H, g, C] a layer, empty where dense; gate
+  Array sketch;  // f32 [r, D]; walk
+  std::vector<Array> gate_q,
+      gate_k;  // f32 [H, C, g] and [H, g, C] a layer, empty where dense; gate
 };
 
 // Nothing where the config's attention is dense. Memory that it takes goes to `owned`.

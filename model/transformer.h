@@ -30,7 +30,7 @@ struct ModelState {
   Array replica_inv_freq;  // f32 [cross_head_dim / 2], replica RoPE only
   std::vector<void*> owned;
   std::optional<SparseModel> sparse;  // layers with block-sparse attention
-  std::optional<Plant> plant;  // the fault that is done on purpose, if any
+  std::optional<Plant> plant;         // the fault that is done on purpose, if any
 
   const ModelConfig& config() const { return model.config; }
 };
@@ -62,7 +62,7 @@ class Transformer final : public Engine {
   Arena arena_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<KvCache> query_means_;  // f32 [row, 1, token, dim]; block-sparse walks only
-  Array logits_;  // [batch, tokens or 1, vocab]; lives until the next step
+  Array logits_;                          // [batch, tokens or 1, vocab]; lives until the next step
   std::int64_t past_ = 0, batch_ = 0, empty_rows_ = 0;
 };
 

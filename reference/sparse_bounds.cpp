@@ -28,8 +28,8 @@ at::Tensor product_bound(const at::Tensor& a, const at::Tensor& a_error, const a
   const auto turned = [](const at::Tensor& t) { return t.transpose(-1, -2); };
   const at::Tensor passed_on =
       at::matmul(a_error, turned(b.abs())) + at::matmul(a.abs(), turned(b_error));
-  const at::Tensor own = at::matmul(a * a, turned(b * b)).clamp_min(0).sqrt() +
-                         at::matmul(a, turned(b)).abs();
+  const at::Tensor own =
+      at::matmul(a * a, turned(b * b)).clamp_min(0).sqrt() + at::matmul(a, turned(b)).abs();
   const double n = static_cast<double>(a.size(-1));
   return (passed_on + own * (steps_of(n, u) * u.accumulate)) * std::fabs(scale) + u.floor;
 }
@@ -48,8 +48,8 @@ at::Tensor walk_scores_bound(const SparseAttention& sparse, const Tensors& in, c
   const at::Tensor sketch = sketch_of(sparse, w, in[0].scalar_type());
   const auto [q, q_error] = projected(in[0], sketch, u);
   const auto [k, k_error] = projected(in[1], sketch, u);
-  return product_bound(q, q_error, k, k_error,
-                       1.0 / std::sqrt(static_cast<double>(sketch.size(1))), u);
+  return product_bound(q, q_error, k, k_error, 1.0 / std::sqrt(static_cast<double>(sketch.size(1))),
+                       u);
 }
 
 // A softmax passes on at most twice the largest error of its row, times p.
@@ -81,7 +81,8 @@ at::Tensor transition_bound(const SparseConfig& config, const at::Tensor& scores
   return (size * 8.0 + sum) * (config.exponent * u.accumulate) + out.abs() * (4.0 * u.accumulate);
 }
 
-// Each cell is a logarithm of a sum of exponentials; what goes in is as large as its logarithms are.
+// Each cell is a logarithm of a sum of exponentials; what goes in is as large as its logarithms
+// are.
 at::Tensor walk_bound(const Tensors& in, const at::Tensor& out, const RoundingUnits& u) {
   at::Tensor size = at::zeros_like(out.select(-1, 0)).unsqueeze(-1);
   for (std::size_t i = 1; i < in.size(); ++i) {
@@ -148,13 +149,13 @@ at::Tensor sparse_bound(const Op& op, const StepContext& c, const Tensors& in, c
   if (kind == "block_means") {
     const bool keys = op.point.ends_with(":key_blocks");
     const at::Tensor tokens = keys ? in[0].slice(2, c.config->prefix_tokens) : in[0];
-    const at::Tensor squares = pool_mean((tokens * tokens).mean(1), by_rows(c, real_tokens(c)),
-                                         config.block, 0).mean;
+    const at::Tensor squares =
+        pool_mean((tokens * tokens).mean(1), by_rows(c, real_tokens(c)), config.block, 0).mean;
     const double n = static_cast<double>(config.block * tokens.size(1));
     // A decode step's own block is the mean of fewer; its newest queries are among these.
     const BlockSteps steps = block_steps(c, config);
-    const at::Tensor more = keys || !steps.decode ? squares
-                                                  : squares * static_cast<double>(config.block);
+    const at::Tensor more =
+        keys || !steps.decode ? squares : squares * static_cast<double>(config.block);
     return mean_bound(n, out, more, u);
   }
   if (kind == "block_pools") {
@@ -162,8 +163,8 @@ at::Tensor sparse_bound(const Op& op, const StepContext& c, const Tensors& in, c
     const bool keys = op.point.ends_with(":key_pools");
     const at::Tensor tokens = keys ? in[0].slice(2, c.config->prefix_tokens) : in[0];
     const at::Tensor real = by_rows(c, real_tokens(c)).slice(1, keys ? 0 : c.past);
-    const at::Tensor squares = pooled_channels("avg", tokens * tokens, real, config.block,
-                                               keys ? 0 : c.past);
+    const at::Tensor squares =
+        pooled_channels("avg", tokens * tokens, real, config.block, keys ? 0 : c.past);
     const at::Tensor all = squares.repeat({1, 1, 1, pools}).slice(-1, 0, pools * dim);
     return mean_bound(static_cast<double>(config.block), out, all, u);
   }

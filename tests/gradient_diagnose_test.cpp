@@ -97,8 +97,8 @@ TEST_F(Gradients, OfTheReferenceAgreeWithFiniteDifferences) {
   const Model dense = value_or_die(
       open_model(fixtures_dir() / "golden" / "parscale" / "xa_cross_some_n4_t2_rrope"));
   Model sparse = value_or_die(open_model(bytes_model()));
-  sparse.config.json = value_or_die(with_attention(
-      sparse.config.json, "walk:bs=2,tau=2,r=8,skip=0", *sparse.checkpoint));
+  sparse.config.json = value_or_die(
+      with_attention(sparse.config.json, "walk:bs=2,tau=2,r=8,skip=0", *sparse.checkpoint));
   for (const Model& m : {dense, sparse}) {
     const auto reference = gradients_of(m, DType::kF64);
     const StepInputs in = inputs(m);
@@ -155,9 +155,8 @@ TEST_F(Gradients, ACutIsNamedWithTheOpThatCut) {
   for (const auto& c : cases) {
     GradientRequest request;
     request.cuts = {c.cut};
-    const Report report = judged(model(), DType::kF32, request, [&](Map& map) {
-      EXPECT_FALSE(map.contains(c.lost)) << c.cut;
-    });
+    const Report report = judged(model(), DType::kF32, request,
+                                 [&](Map& map) { EXPECT_FALSE(map.contains(c.lost)) << c.cut; });
     const Finding* f = first_error(report);
     ASSERT_NE(f, nullptr) << c.cut;
     EXPECT_EQ(f->id, "runtime-training-only");
@@ -218,8 +217,12 @@ TEST_F(Gradients, AMultipleIsNamed) {
   const struct {
     double factor;
     const char* words;
-  } cases[] = {{targets, "1/N is missing"}, {1 / targets, "once too often"}, {4, "accumulated"},
-               {0.25, "averaged over"},     {-1, "sign"},                    {2.7, "scaled"}};
+  } cases[] = {{targets, "1/N is missing"},
+               {1 / targets, "once too often"},
+               {4, "accumulated"},
+               {0.25, "averaged over"},
+               {-1, "sign"},
+               {2.7, "scaled"}};
   GradientOptions options;
   options.loss = GradientLoss::kNextToken;
   for (const auto& c : cases) {
@@ -264,8 +267,8 @@ TEST_F(Gradients, WhatNothingExplainsIsPlacedAtTheLastOpThatHasIt) {
 // The keys that no query selected must not be reached; dense attention reaches them.
 TEST_F(Gradients, KeysThatNobodySelectedHaveNone) {
   Model sparse = model();
-  sparse.config.json = value_or_die(
-      with_attention(sparse.config.json, "walk:bs=2,tau=1,n_sink=0,r=8,skip=3", *sparse.checkpoint));
+  sparse.config.json = value_or_die(with_attention(
+      sparse.config.json, "walk:bs=2,tau=1,n_sink=0,r=8,skip=3", *sparse.checkpoint));
   const std::string point = "model.layers.3.self_attn:k_rope";
   const auto dense = gradients_of(model(), DType::kF32);
   GradientRequest request;
@@ -301,8 +304,8 @@ TEST_F(Gradients, ThroughTheCommandLine) {
   TraceWriter writer = value_or_die(TraceWriter::create(bad, trace.manifest()));
   ok_or_die(writer.begin_step(TraceStep{}, &in));
   for (const auto& entry : trace.steps()[0].tensors->entries()) {
-    const bool input = entry.name == "input_ids" || entry.name == "attention_mask" ||
-                       entry.name == "position_ids";
+    const bool input =
+        entry.name == "input_ids" || entry.name == "attention_mask" || entry.name == "position_ids";
     if (!input && entry.name != "grad/model.norm.weight")
       ok_or_die(writer.add(entry.name, entry.view));
   }
@@ -314,8 +317,8 @@ TEST_F(Gradients, ThroughTheCommandLine) {
   EXPECT_EQ(report["findings"][0]["id"], "runtime-training-only");
   EXPECT_EQ(report["first_divergence"]["point"], "grad/model.norm.weight");
   EXPECT_EQ(run_parscope({"diff", bad, good}).code, 1);
-  EXPECT_EQ(
-      run_parscope({"diagnose", bad, "--model", model, "--frozen", "model.norm.weight"}).code, 0);
+  EXPECT_EQ(run_parscope({"diagnose", bad, "--model", model, "--frozen", "model.norm.weight"}).code,
+            0);
   expect_bad_input(run_parscope({"diagnose", good, "--model", model, "--loss", "mse"}),
                    "next-token");
 }

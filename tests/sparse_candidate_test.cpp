@@ -139,34 +139,34 @@ TEST(SparseCandidate, DampedWalksStandTheProbe) {
 // The same bits in every order of threads and blocks, and no race that the checked runner sees.
 TEST(SparseCandidate, DependsOnNoOrder) {
   for (const SparseConfig& config : {usual(), gated(GateRule::kTokenBudget, "avg+min")}) {
-  const SparseCase base = random_sparse_case(config, 3, 21, 2);
-  const auto played = [&](const Launch* launch) -> SparseCase {
-    CandidateOptions options = on_host();
-    options.host_launch = launch;
-    auto engine = open_sparse_candidate(base.config, base.weights, options);
-    PS_CHECK(engine.ok(), "no candidate");
-    auto ran = run_sparse_case(base, **engine);
-    PS_CHECK(ran.ok(), ran.ok() ? "" : ran.error().line());
-    return std::move(ran).value();
-  };
-  const SparseCase in_order = played(nullptr);
-  Launch permuted;
-  permuted.runner = Launch::Runner::kPermuted;
-  CheckLog log;
-  Launch watched;
-  watched.runner = Launch::Runner::kChecked;
-  watched.log = &log;
-  for (const Launch* launch : {&permuted, &watched}) {
-    const SparseCase other = played(launch);
-    for (const auto& [name, value] : in_order.tensors) {
-      const TensorView* again = other.find(name);
-      ASSERT_NE(again, nullptr) << name;
-      EXPECT_TRUE(
-          std::equal(value.view.bytes.begin(), value.view.bytes.end(), again->bytes.begin()))
-          << name;
+    const SparseCase base = random_sparse_case(config, 3, 21, 2);
+    const auto played = [&](const Launch* launch) -> SparseCase {
+      CandidateOptions options = on_host();
+      options.host_launch = launch;
+      auto engine = open_sparse_candidate(base.config, base.weights, options);
+      PS_CHECK(engine.ok(), "no candidate");
+      auto ran = run_sparse_case(base, **engine);
+      PS_CHECK(ran.ok(), ran.ok() ? "" : ran.error().line());
+      return std::move(ran).value();
+    };
+    const SparseCase in_order = played(nullptr);
+    Launch permuted;
+    permuted.runner = Launch::Runner::kPermuted;
+    CheckLog log;
+    Launch watched;
+    watched.runner = Launch::Runner::kChecked;
+    watched.log = &log;
+    for (const Launch* launch : {&permuted, &watched}) {
+      const SparseCase other = played(launch);
+      for (const auto& [name, value] : in_order.tensors) {
+        const TensorView* again = other.find(name);
+        ASSERT_NE(again, nullptr) << name;
+        EXPECT_TRUE(
+            std::equal(value.view.bytes.begin(), value.view.bytes.end(), again->bytes.begin()))
+            << name;
+      }
     }
-  }
-  EXPECT_TRUE(log.clean()) << log.first;
+    EXPECT_TRUE(log.clean()) << log.first;
   }
 }
 

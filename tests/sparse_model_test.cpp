@@ -177,9 +177,9 @@ TEST_F(SparseModel, SaysWhatItCannotDo) {
   expect_bad_input(asked("walk:skip=9"), "leaves no layer");
   expect_bad_input(asked("gate:gate=token_budget"), "token_budget");
   expect_bad_input(asked("dense:bs=4"), "dense attention has no options");
-  expect_bad_input(run_parscope({"check", model, "--attention", kWalk, "--mask", "causal",
-                                 "--random", "1x5"}),
-                   "takes no mask from outside");
+  expect_bad_input(
+      run_parscope({"check", model, "--attention", kWalk, "--mask", "causal", "--random", "1x5"}),
+      "takes no mask from outside");
   expect_bad_input(run_parscope({"check", model, "--attention", kWalk, "--tp", "2"}), "one rank");
   Draw draw(3, 1);
   const std::string config = random_config(draw, {.family = "parscale_cross_kv"});
@@ -266,28 +266,28 @@ std::vector<Planted> planted() {
                    for (std::int64_t i = 0; i < v.view().count(); ++i) {
                      const std::int64_t row = i / (s[1] * s[2]), block = i / s[2] % s[1];
                      double n = 0;
-                     for (std::int64_t t = block * bs; t < std::min(in.length, block * bs + bs); ++t)
+                     for (std::int64_t t = block * bs; t < std::min(in.length, block * bs + bs);
+                          ++t)
                        n += real(in, row, t) ? 1 : 0;
                      v.as<float>()[static_cast<std::size_t>(i)] *= static_cast<float>(n / bs);
                    }
                  })});
-  out.push_back(
-      {"SP013", ":block_transition",
-       only(":block_transition", [=](Tensor& v, const Points& points, const StepInputs&) {
-         const Tensor& scores = points.at(here + ":block_scores");
-         const std::int64_t n = v.shape()[2];
-         for (std::int64_t line = 0; line < v.view().count() / n; ++line) {
-           double sum = 0;
-           for (std::int64_t j = 0; j < n; ++j) sum += std::exp(at(scores, line * n + j));
-           for (std::int64_t j = 0; j < n; ++j) {
-             float& cell = v.as<float>()[static_cast<std::size_t>(line * n + j)];
-             const bool open = j <= line % n && cell != 0;
-             if (open || (j == 0 && line % n == 0)) {
-               cell = static_cast<float>(3 * (at(scores, line * n + j) - std::log(sum)));
-             }
-           }
-         }
-       })});
+  out.push_back({"SP013", ":block_transition",
+                 only(":block_transition", [=](Tensor& v, const Points& points, const StepInputs&) {
+                   const Tensor& scores = points.at(here + ":block_scores");
+                   const std::int64_t n = v.shape()[2];
+                   for (std::int64_t line = 0; line < v.view().count() / n; ++line) {
+                     double sum = 0;
+                     for (std::int64_t j = 0; j < n; ++j) sum += std::exp(at(scores, line * n + j));
+                     for (std::int64_t j = 0; j < n; ++j) {
+                       float& cell = v.as<float>()[static_cast<std::size_t>(line * n + j)];
+                       const bool open = j <= line % n && cell != 0;
+                       if (open || (j == 0 && line % n == 0)) {
+                         cell = static_cast<float>(3 * (at(scores, line * n + j) - std::log(sum)));
+                       }
+                     }
+                   }
+                 })});
   out.push_back({"SP015", ":block_walk",
                  only(":block_walk", [=](Tensor& v, const Points& points, const StepInputs&) {
                    const Tensor& w = points.at(here + ":block_transition");

@@ -17,7 +17,8 @@ namespace {
 using State = JudgedGradient::State;
 using Names = std::set<std::string>;
 
-constexpr double kAlike = 0.05;  // of a gradient that is a multiple of the right one, in 16 bits too
+constexpr double kAlike =
+    0.05;  // of a gradient that is a multiple of the right one, in 16 bits too
 
 std::string json_list(const std::vector<std::string>& names) {
   constexpr std::size_t kMost = 12;
@@ -49,8 +50,8 @@ Names unreached(const std::vector<OpInfo>& ops, const std::string& cut, const Gr
   }
   Names out;
   for (const auto& [name, gradient] : truth) {
-    const bool is_point = std::any_of(ops.begin(), ops.end(),
-                                      [&](const OpInfo& op) { return op.point == name; });
+    const bool is_point =
+        std::any_of(ops.begin(), ops.end(), [&](const OpInfo& op) { return op.point == name; });
     if (!is_point && !reached.contains(name)) out.insert(name);
   }
   return out;
@@ -130,8 +131,9 @@ class Causes {
     Finding f = finding(wrong_.front()->name, Confidence::kExact);
     f.message = "all gradients are " + number(simple) + " times the reference's: " + reason(simple);
     f.evidence = {{"factor", number(simple)}, {"gradients", std::to_string(scaled)}};
-    f.fix = "divide the loss once by what it is a mean over, and zero the gradients before each "
-            "backward pass";
+    f.fix =
+        "divide the loss once by what it is a mean over, and zero the gradients before each "
+        "backward pass";
     found_.push_back(std::move(f));
     return true;
   }
@@ -152,7 +154,8 @@ class Causes {
   double simplest(double factor) const {
     const double all = static_cast<double>(targets());
     const double rows = static_cast<double>(scene_.inputs.batch * (scene_.inputs.length - 1));
-    for (const double x : {std::round(factor), 1 / std::round(1 / factor), all / rows, rows / all}) {
+    for (const double x :
+         {std::round(factor), 1 / std::round(1 / factor), all / rows, rows / all}) {
       if (x != 0 && std::isfinite(x) && std::fabs(factor / x - 1) < 0.01) return x;
     }
     return factor;
@@ -197,9 +200,8 @@ class Causes {
                                                        lost.begin(), lost.end());
       if (fits) candidates.push_back({&op, std::move(lost)});
     }
-    std::stable_sort(candidates.begin(), candidates.end(), [](const Tried& a, const Tried& b) {
-      return a.lost.size() > b.lost.size();
-    });
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [](const Tried& a, const Tried& b) { return a.lost.size() > b.lost.size(); });
     std::vector<const OpInfo*> matching;
     Names lost;
     int tried = 0;
@@ -221,16 +223,17 @@ class Causes {
     for (const OpInfo* op : matching) points.push_back(op->point);
     Finding f = finding(lost.empty() ? wrong_.front()->name : *lost.begin(), Confidence::kExact);
     f.where = points.front();
-    f.message = "the gradient's flow is cut at " + points.front() +
-                (points.size() > 1 ? " (or anywhere up to " + points.back() + ", which is the same)"
-                                   : "") +
-                ": " + count_of_names(lost.size(), "parameter") + " got " +
-                (lost.empty() ? "less than all of it" : how_missing()) +
-                ", and all others come out as if that op ran under no_grad";
+    f.message =
+        "the gradient's flow is cut at " + points.front() +
+        (points.size() > 1 ? " (or anywhere up to " + points.back() + ", which is the same)" : "") +
+        ": " + count_of_names(lost.size(), "parameter") + " got " +
+        (lost.empty() ? "less than all of it" : how_missing()) +
+        ", and all others come out as if that op ran under no_grad";
     f.evidence = {{"cut", json_string(points.front())},
                   {"equivalent_cuts", json_list(points)},
                   {"parameters", json_list({lost.begin(), lost.end()})}};
-    f.fix = "take " + points.front() + " out of no_grad, detach() and inference_mode; .data and "
+    f.fix = "take " + points.front() +
+            " out of no_grad, detach() and inference_mode; .data and "
             "numpy() cut as well";
     found_.push_back(std::move(f));
     std::set_difference(missing_.begin(), missing_.end(), lost.begin(), lost.end(),
@@ -246,8 +249,7 @@ class Causes {
     request.cuts = {point};
     const Result<GradientMap> cut = scene_.reference.gradients(scene_.inputs, request);
     if (!cut.ok()) return false;
-    for (const JudgedGradient& g :
-         compare_gradients(scene_.step, scene_.config, *cut, 1.0)) {
+    for (const JudgedGradient& g : compare_gradients(scene_.step, scene_.config, *cut, 1.0)) {
       if (g.state == State::kWrong || g.state == State::kShape) return false;
       const bool excused = missing_.contains(g.name) || on_purpose(g.name);
       if ((g.state == State::kMissing || g.state == State::kZero) && g.parameter && !excused) {
@@ -266,16 +268,19 @@ class Causes {
     const std::vector<std::string> names = missing_list();
     const bool others_right = wrong_.empty() || cut_found_;
     Finding f = finding(names[0], others_right ? Confidence::kExact : Confidence::kConsistent);
-    f.message = count_of_names(names.size(), "parameter") + (names.size() == 1 ? " has " : " have ") +
-                how_missing() + " where the reference has one";
+    f.message = count_of_names(names.size(), "parameter") +
+                (names.size() == 1 ? " has " : " have ") + how_missing() +
+                " where the reference has one";
     if (others_right) {
-      f.message += "; every other gradient is right, so the flow was not cut: a wrong list of "
-                   "frozen parameters";
+      f.message +=
+          "; every other gradient is right, so the flow was not cut: a wrong list of "
+          "frozen parameters";
     }
     f.evidence = {{"parameters", json_list(names)}};
     if (!also_cut_.empty()) {
       f.evidence.emplace_back("or_cut_at", json_string(also_cut_));
-      f.message += " (or the first op that uses them, " + also_cut_ + ", runs under no_grad: that "
+      f.message += " (or the first op that uses them, " + also_cut_ +
+                   ", runs under no_grad: that "
                    "would look the same)";
     }
     f.fix = "freeze by exact names; what is frozen on purpose goes into --frozen";

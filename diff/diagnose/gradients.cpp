@@ -200,17 +200,15 @@ Result<void> judge_gradients(const Trace& trace, const ModelConfig& config,
                        "of one pass over the whole prompt", "step " + std::to_string(step.step));
     }
     PS_TRY(const Chosen chosen, choose_loss(step, inputs, reference, options));
-    const std::vector<JudgedGradient> judged =
-        compare_gradients(step, config, chosen.truth, 1.0);
+    const std::vector<JudgedGradient> judged = compare_gradients(step, config, chosen.truth, 1.0);
     for (const JudgedGradient& g : judged) {
       PointRow row;
       row.step = step.step, row.rank = step.rank;
       row.point = std::string(kGrad) + g.name;
       row.shape = g.shape, row.dtype = g.dtype;
       row.status = status_of(g.state);
-      const bool on_purpose =
-          std::any_of(options.frozen.begin(), options.frozen.end(),
-                      [&](const std::string& p) { return matches(p, g.name); });
+      const bool on_purpose = std::any_of(options.frozen.begin(), options.frozen.end(),
+                                          [&](const std::string& p) { return matches(p, g.name); });
       if (on_purpose && row.status == PointStatus::kMissing) row.status = PointStatus::kIgnored;
       row.max_abs = g.max_abs, row.rel_l2 = g.rel_l2, row.ratio = g.ratio;
       row.compared = count_of(g.shape);

@@ -1,7 +1,7 @@
-// Gradients of a trace (grad/NAME) against the reference's own, at the trace's inputs. What rounding
-// explains comes from the reference's pass in the trace's own type. A difference gets its cause: the
-// flow was cut at an op, parameters were frozen, everything is a multiple, keys that nobody selected
-// were reached; else it is placed at the last op of the forward pass that has it.
+// Gradients of a trace (grad/NAME) against the reference's own, at the trace's inputs. What
+// rounding explains comes from the reference's pass in the trace's own type. A difference gets its
+// cause: the flow was cut at an op, parameters were frozen, everything is a multiple, keys that
+// nobody selected were reached; else it is placed at the last op of the forward pass that has it.
 #pragma once
 
 #include <optional>

@@ -111,12 +111,14 @@ std::string blocks_text(const BlockGrid& grid, std::int64_t most) {
     }
     out += "\n";
   }
-  if (step > 1) out += "a letter is " + std::to_string(step) + " x " + std::to_string(step) + " blocks\n";
+  if (step > 1)
+    out += "a letter is " + std::to_string(step) + " x " + std::to_string(step) + " blocks\n";
   return out;
 }
 
 std::string blocks_legend() {
-  return "  # FULL, selected   + PARTIAL, selected   E EMPTY, selected   > from the future   2 more "
+  return "  # FULL, selected   + PARTIAL, selected   E EMPTY, selected   > from the future   2 "
+         "more "
          "than once\n"
          "  = FULL             - PARTIAL             . EMPTY, not selected\n";
 }
@@ -164,10 +166,14 @@ Image draw_blocks(const BlockGrid& grid, int most_pixels) {
   const struct {
     Look look;
     const char* words;
-  } legend[] = {{Look::kTakenFull, "FULL, selected"},   {Look::kTakenPartial, "PARTIAL, selected"},
-                {Look::kFull, "FULL"},                  {Look::kPartial, "PARTIAL"},
-                {Look::kTakenEmpty, "EMPTY, selected"}, {Look::kDuplicate, "twice"},
-                {Look::kFuture, "future"},              {Look::kEmpty, "EMPTY"}};
+  } legend[] = {{Look::kTakenFull, "FULL, selected"},
+                {Look::kTakenPartial, "PARTIAL, selected"},
+                {Look::kFull, "FULL"},
+                {Look::kPartial, "PARTIAL"},
+                {Look::kTakenEmpty, "EMPTY, selected"},
+                {Look::kDuplicate, "twice"},
+                {Look::kFuture, "future"},
+                {Look::kEmpty, "EMPTY"}};
   int x = kMargin, y = kMargin - 6 + rows * cell;
   for (const auto& entry : legend) {
     const int needed = 14 + text_width(entry.words) + 12;

@@ -19,7 +19,9 @@ struct BlockTile {
   TileFill fill = TileFill::kEmpty;
   std::int32_t selected = 0;  // how often the row's list has the block
   bool future = false;        // selected, and later than the row's own block
-  bool wrong() const { return selected > 1 || future || (selected > 0 && fill == TileFill::kEmpty); }
+  bool wrong() const {
+    return selected > 1 || future || (selected > 0 && fill == TileFill::kEmpty);
+  }
 };
 
 struct BlockGrid {

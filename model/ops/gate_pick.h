@@ -42,10 +42,10 @@ struct GatePick {
 };
 
 void run_gate_pick(const OpCall& call, Launch& launch) {
-  run_grid(GatePick{call.in<float, 3>(0), call.in<std::uint8_t, 3>(1), call.in<std::uint8_t, 3>(2),
-                    call.out<std::uint8_t, 3>(3), call.number(0), call.integer(1),
-                    call.integer(2) != 0},
-           call.size(3, 0) * call.size(3, 1), call, launch);
+  run_grid(
+      GatePick{call.in<float, 3>(0), call.in<std::uint8_t, 3>(1), call.in<std::uint8_t, 3>(2),
+               call.out<std::uint8_t, 3>(3), call.number(0), call.integer(1), call.integer(2) != 0},
+      call.size(3, 0) * call.size(3, 1), call, launch);
 }
 
 std::vector<OpCase> gate_pick_cases() {
@@ -55,9 +55,9 @@ std::vector<OpCase> gate_pick_cases() {
     if (operand == "forced") return i % 9 == 0 ? 1.0 : 0.0;
     return static_cast<double>(rng.below(static_cast<std::uint64_t>(i), 5)) * 0.25;
   };
-  return {{{{"row", 2}, {"query", 5}, {"key", 40}}, {0.5, 40, 0}, fill},   // a threshold
-          {{{"row", 3}, {"query", 4}, {"key", 35}}, {-1, 6, 1}, fill},     // a ratio
-          {{{"row", 1}, {"query", 7}, {"key", 33}}, {-1, 5, 0}, fill},     // a budget
+  return {{{{"row", 2}, {"query", 5}, {"key", 40}}, {0.5, 40, 0}, fill},  // a threshold
+          {{{"row", 3}, {"query", 4}, {"key", 35}}, {-1, 6, 1}, fill},    // a ratio
+          {{{"row", 1}, {"query", 7}, {"key", 33}}, {-1, 5, 0}, fill},    // a budget
           {{{"row", 2}, {"query", 3}, {"key", 6}}, {0.25, 9, 1}, fill}};
 }
 

@@ -65,8 +65,9 @@ std::vector<OpCase> gate_pool_cases() {
     cases.push_back({{{"row", 3}, {"head", 2}, {"token", 8}, {"dim", 7}, {"block", 4}},
                      {3, 11, pooling},
                      fill});
-    cases.push_back(
-        {{{"row", 4}, {"head", 3}, {"token", 1}, {"dim", 5}, {"block", 1}}, {6, 17, pooling}, fill});
+    cases.push_back({{{"row", 4}, {"head", 3}, {"token", 1}, {"dim", 5}, {"block", 1}},
+                     {6, 17, pooling},
+                     fill});
   }
   return cases;
 }

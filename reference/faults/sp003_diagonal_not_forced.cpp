@@ -16,11 +16,12 @@ void propose(Scene& scene, Proposals& out) {
   const SparseAttention sparse = *sparse_attention(scene.config());
   const StepContext c = scene.context();
   for (const Scope& scope : scopes(scene.ops("block_mask"))) {
-    out.push_back({scope.words, {}, wrap(scope.points, [=](const Op&, const Tensors& in, const Tensors&) {
-                     SparseConfig config = sparse.config;
-                     config.locals = 0;
-                     return selected_from(c, config, in);
-                   })});
+    out.push_back(
+        {scope.words, {}, wrap(scope.points, [=](const Op&, const Tensors& in, const Tensors&) {
+           SparseConfig config = sparse.config;
+           config.locals = 0;
+           return selected_from(c, config, in);
+         })});
   }
 }
 
@@ -29,7 +30,8 @@ void propose(Scene& scene, Proposals& out) {
 extern const FaultSpec sp003_diagonal_not_forced;
 const FaultSpec sp003_diagonal_not_forced = {
     {"SP003", "sparse", 3, "the block of the query itself is not forced into its list",
-     "force the last n_local blocks up to the own one", "needs a row whose own block is not among its best", false},
+     "force the last n_local blocks up to the own one",
+     "needs a row whose own block is not among its best", false},
     applies,
     propose};
 

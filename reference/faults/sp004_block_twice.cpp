@@ -18,7 +18,8 @@ void propose(Scene& scene, Proposals& out) {
   const StepContext c = scene.context();
   for (const Scope& scope : scopes(scene.ops("sparse_probs"))) {
     for (const bool first : {true, false}) {
-      out.push_back({joined(scope.words, first ? "the first block" : "the query's own block"), {},
+      out.push_back({joined(scope.words, first ? "the first block" : "the query's own block"),
+                     {},
                      wrap(scope.points, [=](const Op& good, const Tensors& in, const Tensors& w) {
                        const BlockSteps steps = block_steps(c, sparse.config);
                        const at::Tensor p = good.run(in, w);
@@ -26,8 +27,8 @@ void propose(Scene& scene, Proposals& out) {
                        const at::Tensor key = at::floor_divide(token, steps.block).unsqueeze(0);
                        const at::Tensor own =
                            at::floor_divide(token.slice(0, steps.past), steps.block).unsqueeze(1);
-                       const at::Tensor twice = first ? key.eq(0).expand({own.size(0), -1})
-                                                      : key.eq(own);
+                       const at::Tensor twice =
+                           first ? key.eq(0).expand({own.size(0), -1}) : key.eq(own);
                        const at::Tensor prefix =
                            at::zeros({own.size(0), c.config->prefix_tokens}, at::kBool);
                        const at::Tensor more = at::cat({prefix, twice}, 1).to(p.scalar_type()) + 1;

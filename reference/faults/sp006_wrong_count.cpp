@@ -17,7 +17,8 @@ void propose(Scene& scene, Proposals& out) {
   const StepContext c = scene.context();
   for (const Scope& scope : scopes(scene.ops("block_mask"))) {
     for (const std::int64_t more : {-1, 1}) {
-      out.push_back({joined(scope.words, more < 0 ? "one block too few" : "one block too many"), {},
+      out.push_back({joined(scope.words, more < 0 ? "one block too few" : "one block too many"),
+                     {},
                      wrap(scope.points, [=](const Op&, const Tensors& in, const Tensors&) {
                        SparseConfig config = sparse.config;
                        config.tau += more;
@@ -33,7 +34,8 @@ void propose(Scene& scene, Proposals& out) {
 extern const FaultSpec sp006_wrong_count;
 const FaultSpec sp006_wrong_count = {
     {"SP006", "sparse", 2, "the lists have another length than min(max(tau, forced), allowed)",
-     "count forced blocks in, and stop at tau", "needs rows with more allowed blocks than tau", false},
+     "count forced blocks in, and stop at tau", "needs rows with more allowed blocks than tau",
+     false},
     applies,
     propose};
 

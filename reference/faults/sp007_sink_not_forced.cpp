@@ -16,11 +16,12 @@ void propose(Scene& scene, Proposals& out) {
   const SparseAttention sparse = *sparse_attention(scene.config());
   const StepContext c = scene.context();
   for (const Scope& scope : scopes(scene.ops("block_mask"))) {
-    out.push_back({scope.words, {}, wrap(scope.points, [=](const Op&, const Tensors& in, const Tensors&) {
-                     SparseConfig config = sparse.config;
-                     config.sinks = 0;
-                     return selected_from(c, config, in);
-                   })});
+    out.push_back(
+        {scope.words, {}, wrap(scope.points, [=](const Op&, const Tensors& in, const Tensors&) {
+           SparseConfig config = sparse.config;
+           config.sinks = 0;
+           return selected_from(c, config, in);
+         })});
   }
 }
 

@@ -16,10 +16,10 @@ void propose(Scene& scene, Proposals& out) {
   const SparseAttention sparse = *sparse_attention(scene.config());
   const StepContext c = scene.context();
   for (const Scope& scope : scopes(scene.ops("block_walk"))) {
-    out.push_back({scope.words, {}, wrap(scope.points, [=](const Op&, const Tensors& in, const Tensors&) {
-                     return log_walks({}, {in.back()}, by_rows(c, in[0].ne(0)),
-                                      sparse.config.damping);
-                   })});
+    out.push_back(
+        {scope.words, {}, wrap(scope.points, [=](const Op&, const Tensors& in, const Tensors&) {
+           return log_walks({}, {in.back()}, by_rows(c, in[0].ne(0)), sparse.config.damping);
+         })});
   }
 }
 

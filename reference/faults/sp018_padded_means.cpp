@@ -16,13 +16,17 @@ void propose(Scene& scene, Proposals& out) {
   const SparseAttention sparse = *sparse_attention(scene.config());
   const StepContext c = scene.context();
   for (const Scope& scope : scopes(scene.ops("block_means"))) {
-    out.push_back({scope.words, {}, wrap(scope.points, [=](const Op& good, const Tensors& in, const Tensors& w) {
+    out.push_back({scope.words,
+                   {},
+                   wrap(scope.points, [=](const Op& good, const Tensors& in, const Tensors& w) {
                      const at::Tensor mean = good.run(in, w);
                      const at::Tensor real = by_rows(c, real_tokens(c));
                      const at::Tensor count =
                          pool_mean(mean.new_zeros({mean.size(0), real.size(1), 1}), real,
-                                   sparse.config.block, 0).count;
-                     return mean * (count / static_cast<double>(sparse.config.block)).unsqueeze(-1)
+                                   sparse.config.block, 0)
+                             .count;
+                     return mean * (count / static_cast<double>(sparse.config.block))
+                                       .unsqueeze(-1)
                                        .to(mean.scalar_type());
                    })});
   }
@@ -32,8 +36,10 @@ void propose(Scene& scene, Proposals& out) {
 
 extern const FaultSpec sp018_padded_means;
 const FaultSpec sp018_padded_means = {
-    {"SP018", "sparse", 4, "block means are divided by the size of the block, not by the number of its tokens",
-     "divide by the true number of valid tokens", "needs a block that is cut, or holds padding", false},
+    {"SP018", "sparse", 4,
+     "block means are divided by the size of the block, not by the number of its tokens",
+     "divide by the true number of valid tokens", "needs a block that is cut, or holds padding",
+     false},
     applies,
     propose};
 

@@ -103,20 +103,17 @@ at::Tensor selected_columns(const StepContext& c, const BlockSteps& steps,
 
 Point block_allowed(Net& net, const SparseAttention& sparse) {
   const StepContext c = net.context();
-  return net.add({"model:block_allowed",
-                  "block_allowed",
-                  {},
-                  {},
-                  [=](const Tensors&, const Tensors&) {
-                    const BlockSteps steps = block_steps(c, sparse.config);
-                    const at::Tensor real = real_tokens(c);  // [B,L]
-                    const at::Tensor position = at::arange(steps.total);
-                    const at::Tensor pairs = real.unsqueeze(2)
-                                                 .logical_and(real.unsqueeze(1))
-                                                 .logical_and(position.unsqueeze(0) <=
-                                                              position.unsqueeze(1));  // [B,L,L]
-                    return block_any(pairs.unsqueeze(1), steps.block, 0).squeeze(1);
-                  }});
+  return net.add(
+      {"model:block_allowed", "block_allowed", {}, {}, [=](const Tensors&, const Tensors&) {
+         const BlockSteps steps = block_steps(c, sparse.config);
+         const at::Tensor real = real_tokens(c);  // [B,L]
+         const at::Tensor position = at::arange(steps.total);
+         const at::Tensor pairs =
+             real.unsqueeze(2)
+                 .logical_and(real.unsqueeze(1))
+                 .logical_and(position.unsqueeze(0) <= position.unsqueeze(1));  // [B,L,L]
+         return block_any(pairs.unsqueeze(1), steps.block, 0).squeeze(1);
+       }});
 }
 
 namespace {
@@ -129,8 +126,7 @@ at::Tensor query_block_means(const StepContext& c, const SparseConfig& config,
   const at::Tensor each = means.squeeze(1), real = by_rows(c, real_tokens(c));
   at::Tensor out = pool_mean(each, real, steps.block, 0).mean;
   if (!steps.decode) return out;
-  const std::int64_t from =
-      std::max(steps.first * steps.block, steps.total - config.decode_window);
+  const std::int64_t from = std::max(steps.first * steps.block, steps.total - config.decode_window);
   const at::Tensor newest =
       pool_mean(each.slice(1, from), real.slice(1, from), steps.total - from, 0).mean;
   out = out.clone();
@@ -156,13 +152,10 @@ Point walk_mask(Net& net, const SparseAttention& sparse, std::int64_t layer, con
              const at::Tensor now = in[0].to(wide).mean(1, true);
              return in.size() == 2 ? at::cat({in[1].to(wide), now}, 2) : now;
            }});
-  const Point q_blocks = net.add({name + ":query_blocks",
-                                  "block_means",
-                                  {means},
-                                  {},
-                                  [=](const Tensors& in, const Tensors&) {
-                                    return query_block_means(c, config, in[0].to(wide));
-                                  }});
+  const Point q_blocks = net.add(
+      {name + ":query_blocks", "block_means", {means}, {}, [=](const Tensors& in, const Tensors&) {
+         return query_block_means(c, config, in[0].to(wide));
+       }});
   const Point k_blocks = net.add(
       {name + ":key_blocks", "block_means", {k_cache}, {}, [=](const Tensors& in, const Tensors&) {
          const at::Tensor tokens = in[0].slice(2, c.config->prefix_tokens).to(wide);
@@ -170,14 +163,14 @@ Point walk_mask(Net& net, const SparseAttention& sparse, std::int64_t layer, con
        }});
   std::vector<std::string> stored;
   if (!sparse.seed) stored.push_back(sketch_name());
-  const Point scores = net.add({name + ":block_scores",
-                                "block_scores",
-                                {q_blocks, k_blocks},
-                                stored,
-                                [=](const Tensors& in, const Tensors& w) {
-                                  return sketch_scores(in[0].to(wide), in[1].to(wide),
-                                                       sketch_of(sparse, w, wide));
-                                }});
+  const Point scores =
+      net.add({name + ":block_scores",
+               "block_scores",
+               {q_blocks, k_blocks},
+               stored,
+               [=](const Tensors& in, const Tensors& w) {
+                 return sketch_scores(in[0].to(wide), in[1].to(wide), sketch_of(sparse, w, wide));
+               }});
   const Point allowed = "model:block_allowed";
   const Point transition =
       net.add({name + ":block_transition",
@@ -207,9 +200,7 @@ Point walk_mask(Net& net, const SparseAttention& sparse, std::int64_t layer, con
                   "block_mask",
                   {walk, allowed},
                   {},
-                  [=](const Tensors& in, const Tensors&) {
-                    return selected_from(c, config, in);
-                  }});
+                  [=](const Tensors& in, const Tensors&) { return selected_from(c, config, in); }});
 }
 
 Point gate_mask(Net& net, const SparseAttention& sparse, std::int64_t layer, const Point& q,
@@ -233,25 +224,25 @@ Point gate_mask(Net& net, const SparseAttention& sparse, std::int64_t layer, con
   const Point allowed = "model:block_allowed";
   const auto open = [=](const at::Tensor& all) {
     const BlockSteps steps = block_steps(c, config);
-    return allowed_rows(c, all).slice(1, steps.first).unsqueeze(1).expand(
-        {-1, config.heads, -1, -1});
+    return allowed_rows(c, all)
+        .slice(1, steps.first)
+        .unsqueeze(1)
+        .expand({-1, config.heads, -1, -1});
   };
-  const Point scores = net.add({name + ":block_scores",
-                                "block_gate_scores",
-                                {pq, pk, allowed},
-                                stored,
-                                [=](const Tensors& in, const Tensors& w) {
-                                  const auto [wq, wk] = gates_of(sparse, layer, w, wide);
-                                  return gate_probabilities(in[0].to(wide), in[1].to(wide), wq, wk,
-                                                            open(in[2]));
-                                }});
+  const Point scores =
+      net.add({name + ":block_scores",
+               "block_gate_scores",
+               {pq, pk, allowed},
+               stored,
+               [=](const Tensors& in, const Tensors& w) {
+                 const auto [wq, wk] = gates_of(sparse, layer, w, wide);
+                 return gate_probabilities(in[0].to(wide), in[1].to(wide), wq, wk, open(in[2]));
+               }});
   return net.add({name + ":block_mask",
                   "block_mask",
                   {scores, allowed},
                   {},
-                  [=](const Tensors& in, const Tensors&) {
-                    return selected_from(c, config, in);
-                  }});
+                  [=](const Tensors& in, const Tensors&) { return selected_from(c, config, in); }});
 }
 
 }  // namespace
@@ -269,8 +260,7 @@ Point sparse_probs(Net& net, const SparseAttention& sparse, std::int64_t layer, 
                   {q, k_cache, mask, blocks},
                   {},
                   [=](const Tensors& in, const Tensors&) {
-                    const at::Tensor columns =
-                        selected_columns(c, block_steps(c, config), in[3]);
+                    const at::Tensor columns = selected_columns(c, block_steps(c, config), in[3]);
                     return masked_softmax(scaled_scores(in[0], in[1], scale),
                                           in[2].ne(0).logical_and(columns), EmptyRows::kZeros,
                                           c.types);

@@ -21,7 +21,7 @@ struct BlockSteps {  // of this step
   bool decode = false;  // one token behind a cache
 };
 BlockSteps block_steps(const StepContext& c, const SparseConfig& config);
-at::Tensor real_tokens(const StepContext& c);  // bool [B,past + S]
+at::Tensor real_tokens(const StepContext& c);                            // bool [B,past + S]
 at::Tensor by_rows(const StepContext& c, const at::Tensor& of_samples);  // [B,..] -> [R,..]
 // The sketch [D,r], or gate weights [H,C,g]: what the op was given, or made from the seed.
 at::Tensor sketch_of(const SparseAttention& sparse, const Tensors& w, at::ScalarType type);

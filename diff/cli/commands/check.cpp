@@ -104,7 +104,8 @@ Result<int> run(const Arguments& arguments) {
                                                       : Result<Model>(model));
   PS_TRY(const Model candidate_model, with_attention_asked_for(arguments, std::move(repacked)));
   if (arguments.has("--invariants") && sparse_attention(model.config)) {
-    return bad_input("--invariants", "chunks and decode steps select other blocks than a whole pass",
+    return bad_input("--invariants",
+                     "chunks and decode steps select other blocks than a whole pass",
                      "dense attention");
   }
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, kDefaultCandidate));

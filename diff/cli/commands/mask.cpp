@@ -131,8 +131,8 @@ Result<int> show_lists(const Arguments& a, const MaskRequest& r, const Mask& m,
   PS_TRY(const BlockLists lists, lists_of_json(json, path, batch, heads, rows));
   BlockLists one(1, 1, rows);
   for (std::int64_t i = 0; i < rows; ++i) {
-    one.at(0, 0, i) = lists.at(std::min(plane.first, batch - 1),
-                               std::min(plane.second, heads - 1), i);
+    one.at(0, 0, i) =
+        lists.at(std::min(plane.first, batch - 1), std::min(plane.second, heads - 1), i);
   }
   const BlockGrid grid = block_grid(mask, one, size, 0, 0);
   if (a.has("--png")) PS_TRY_VOID(write_text(a.get("--png"), png_bytes(draw_blocks(grid))));

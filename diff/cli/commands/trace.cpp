@@ -249,7 +249,8 @@ const Command& trace_command() {
       "step,\n"
       "with every value under the Hugging Face module path whose output it is.\n\n"
       "  parscope trace fixtures/models/parscale-bytes -o /tmp/t --prompt 'def f(x):' --steps 3\n"
-      "  parscope trace MODEL -o /tmp/t --random 4x19 --points 'model.layers.0.*' --points lm_head\n"
+      "  parscope trace MODEL -o /tmp/t --random 4x19 --points 'model.layers.0.*' --points "
+      "lm_head\n"
       "  parscope trace MODEL -o /tmp/g --engine reference --grad",
       kOptions,
       run};
