@@ -75,8 +75,10 @@ Result<void> check_inputs(const StepInputs& inputs, const ModelConfig& config, s
       return bad_input("visible", "a model with cross-KV layers takes no mask from outside");
     }
     const std::int64_t columns = config.prefix_tokens + past + s;
-    if (size(*inputs.visible) != b * s * columns) {
-      return bad_input("visible", "wrong number of cells", to_string(Shape{b, s, columns}),
+    const std::int64_t cells = size(*inputs.visible), plane = b * s * columns;
+    if (cells != plane && cells != plane * config.heads) {
+      return bad_input("visible", "wrong number of cells",
+                       to_string(Shape{b, 1, s, columns}) + " or one a head",
                        std::to_string(inputs.visible->size()));
     }
   }

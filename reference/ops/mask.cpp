@@ -32,7 +32,10 @@ at::Tensor real_columns(const StepContext& c, std::int64_t window) {
 at::Tensor row_mask(const StepContext& c, std::int64_t window) {
   if (c.inputs->visible) {  // a mask from outside replaces all rules
     const std::int64_t columns = c.config->prefix_tokens + c.past + c.length();
-    const at::Tensor given = from_int64(*c.inputs->visible, {c.batch(), 1, c.length(), columns});
+    const auto cells = static_cast<std::int64_t>(c.inputs->visible->size());
+    const std::int64_t heads = cells == c.batch() * c.length() * columns ? 1 : c.config->heads;
+    const at::Tensor given =
+        from_int64(*c.inputs->visible, {c.batch(), heads, c.length(), columns});
     return given.ne(0).repeat({c.config->replicas, 1, 1, 1});
   }
   const at::Tensor seen = real_columns(c, window);

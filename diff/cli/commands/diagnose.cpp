@@ -4,6 +4,8 @@
 #include "diff/cli/attention.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/cli/foreign.h"
+#include "diff/diagnose/detectors.h"
 #include "diff/diagnose/explain.h"
 #include "diff/diagnose/gradients.h"
 #include "diff/diagnose/repro.h"
@@ -26,6 +28,7 @@ constexpr Option kOptions[] = {
      "or sum (of all logits); default: from grad/lm_head, else what fits best"},
     {"--frozen", "PATTERN",
      "parameters that have no gradient on purpose ('*' is a wildcard); may be repeated"},
+    kNames,
     kThreads,
     {"--repro", "DIR",
      "write the first divergence alone: repro.safetensors (inputs, weights,\n"
@@ -79,10 +82,16 @@ Result<int> run(const Arguments& arguments) {
   if (arguments.has("--repro")) PS_TRY_VOID(check_repro_dir(arguments.get("--repro")));
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
-  PS_TRY(Trace ranks, Trace::open(subject));
   PS_TRY(Model dense, open_model_at(arguments.get("--model")));
   PS_TRY(const Model model, with_attention_asked_for(arguments, std::move(dense)));
   PS_TRY(const GradientOptions gradients, gradient_options(arguments));
+  ConvertOptions how;
+  how.names = arguments.get("--names");
+  how.config = model.config;
+  PS_TRY(ForeignTrace foreign, ForeignTrace::open(subject, how));
+  tell_conversion(foreign, subject);
+  Trace ranks = foreign.take();
+  const Trace whole = ranks;
   PS_TRY(const JoinedTrace joined, JoinedTrace::of(std::move(ranks), &model.config));
   const Trace& trace = joined.trace();
   PS_TRY(const std::int64_t threads, arguments.integer("--threads", 0, 0, 4096));
@@ -111,6 +120,8 @@ Result<int> run(const Arguments& arguments) {
     PS_TRY_VOID(judge_gradients(trace, model.config, *backward, gradients, report));
   }
   add_rank_findings(report, joined.findings());
+  add_detectors(whole, model, static_cast<int>(threads), report);
+  note_conversion(foreign, "conversion", report);
   report.environment.emplace_back("version", json_string(PS_VERSION));
   report.inputs.emplace_back("trace", json_string(subject));
   report.inputs.emplace_back("model", json_string(arguments.get("--model")));
@@ -129,11 +140,11 @@ Result<int> run(const Arguments& arguments) {
   }
   if (arguments.has("--repro")) {
     PS_TRY(const bool written, repro.write(arguments.get("--repro"), report));
-    const std::string how = arguments.get("--repro") + "/repro.py";
+    const std::string script = arguments.get("--repro") + "/repro.py";
     const char* why =
         report.first_divergence ? "the first divergence is no op's value" : "nothing diverged";
     std::fprintf(stderr, "%s%s\n", written ? "reproduction: python3 " : "no reproduction: ",
-                 written ? how.c_str() : why);
+                 written ? script.c_str() : why);
   }
   return exit_code(report);
 }
@@ -148,7 +159,10 @@ const Command& diagnose_command() {
       "CANDIDATE is a trace (a folder with trace.json, or one .safetensors file) with any of the\n"
       "points that parscope knows. The reference redoes each op from the trace's own values, or "
       "the\n"
-      "chain of ops from the nearest values that were captured. No engine runs. Gradients "
+      "chain of ops from the nearest values that were captured. No engine runs. A .npz, .pt or "
+      "dump "
+      "of\n"
+      "vLLM, SGLang, nano-vllm, llama.cpp is read too (parscope convert --help). Gradients "
       "(grad/NAME)\n"
       "are judged as well: what is missing, cut off, frozen or scaled (docs/gradients.md).\n\n"
       "  parscope diagnose out/ --model MODEL --report report/\n"

@@ -236,6 +236,13 @@ Result<int> compare_two(const Arguments& a, const MaskRequest& r,
                         const std::vector<std::string>& words, bool all_checks, Report& report) {
   // A text without sizes takes those of the other side.
   auto candidate_source = mask::open_source(words[0], r.sizes);
+  if (candidate_source.ok() && candidate_source->guessed) {
+    const auto other = mask::open_source(words[1], r.sizes);
+    if (other.ok() && !other->guessed) {
+      PS_TRY(const Expected alone, mask::expected_from(*other, r.sizes, r.read));
+      candidate_source = mask::open_source(words[0], alone.mask().dims());
+    }
+  }
   std::optional<Dims> sizes = r.sizes;
   if (candidate_source.ok() && candidate_source->program) sizes = candidate_source->program->dims;
   if (!sizes && candidate_source.ok() && candidate_source->tensor) {
@@ -312,7 +319,12 @@ Result<int> run(const Arguments& a) {
       return wrong_usage(me, "probe takes MODEL_DIR [EXPECTED]");
     std::optional<std::string> expected;
     if (names.size() == 2) expected = names[1];
-    PS_TRY_VOID(probe_model(a, names[0], expected, report));
+    if (is_sparse_case(names[0])) {
+      if (expected) return wrong_usage(me, "a block-sparse case brings its own expectation");
+      PS_TRY_VOID(probe_sparse(a, names[0], report));
+    } else {
+      PS_TRY_VOID(probe_model(a, names[0], expected, report));
+    }
     return finish(a, report, names[0]);
   }
   const bool check = verb == "check";
@@ -338,7 +350,10 @@ const Command& mask_command() {
       "A MASK is a program (a JSON file of parscope.mask/1, or a text), the folder of a golden "
       "case,\n"
       "FILE.json#/variants/0, a tensor (FILE.safetensors:NAME), FlexAttention's block lists\n"
-      "(FILE.safetensors:PREFIX/), or an expression. In an expression ! & ^ | combine leaves, and\n"
+      "(FILE.safetensors:PREFIX/), lengths=5,3 starts=0,2, cu_seqlens=0,11,20 causal,\n"
+      "is_causal=top-left or bottom-right, tensors lengths, cu_seqlens or row_begin and row_runs\n"
+      "(FILE.safetensors:PREFIX/, +causal behind it), or an expression. In an expression ! & ^ | "
+      "combine leaves, and\n"
       "#tag labels a clause for reports (future, padding, segment, window, prefix, block):\n\n"
       "  causal #future & (generated(48) | segments(0-11,11-20)) #segment\n"
       "  causal & kv_range(lo=[0,6])        left padding of two batch rows\n"
@@ -354,7 +369,10 @@ const Command& mask_command() {
       "the\n"
       "outside: with queries of zero and one-hot values. It is held to the config and the inputs, "
       "or\n"
-      "to a program: probe MODEL_DIR EXPECTED.\n\n"
+      "to a program: probe MODEL_DIR EXPECTED. Of a case of block-sparse attention "
+      "(docs/sparse.md)\n"
+      "it is held to causality, the token mask and the blocks that the kernels say they "
+      "selected.\n\n"
       "  parscope mask show 'causal & window(4)' --size 12\n"
       "  parscope mask show fixtures/golden/masks/seed_segments_contiguous --why 0,0,30,5\n"
       "  parscope mask show causal --size 64 --block 8 --lists lists.json --png lists.png\n"

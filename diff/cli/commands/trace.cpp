@@ -7,6 +7,7 @@
 
 #include "core/points.h"
 #include "core/temp_file.h"
+#include "diff/align/weight_sums.h"
 #include "diff/cli/attention.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
@@ -129,11 +130,34 @@ Result<void> record_gradients(Reference& reference, const RunPlan& plan, Loss lo
   return writer.close();
 }
 
+// What was asked for, and what ran.
+BackendEvent ran_on(const Engine& engine, const EngineChoice& choice) {
+  BackendEvent event;
+  event.op = "all ops";
+  event.requested = event.executed = "libtorch";
+  event.device = "cpu";
+  const std::optional<CandidateStats> stats = candidate_stats(engine);
+  if (!stats) return event;
+  event.device = stats->device;
+  event.executed = stats->device.starts_with("cuda") ? "cuda" : "host";
+  event.requested = choice.device == Device::kAuto   ? "auto"
+                    : choice.device == Device::kHost ? "host"
+                                                     : "cuda";
+  return event;
+}
+
 Result<Recorded> record_whole(const Model& model, const EngineChoice& choice, const RunPlan& plan,
                               const std::filesystem::path& dir, const TraceManifest& manifest,
                               const RecordOptions& options) {
   PS_TRY(const std::unique_ptr<Engine> engine, open_engine(model, choice));
-  return record(*engine, plan, dir, manifest, options);
+  TraceExtras extras;
+  extras.backends.push_back(ran_on(*engine, choice));
+  extras.weights = weight_sums(*model.checkpoint, model.config, choice.options.threads);
+  TraceManifest said = manifest;
+  said.device = extras.backends[0].device;
+  PS_TRY(const Recorded recorded, record(*engine, plan, dir, std::move(said), options));
+  PS_TRY_VOID(write_trace_extras(dir, extras));
+  return recorded;
 }
 
 Result<Recorded> record_tp(const Arguments& arguments, const Model& model,
