@@ -283,14 +283,15 @@ void Investigator::name_by_others(std::vector<Finding>& findings) const {
       const auto exact = std::find_if(findings.begin(), findings.end(), [&](const Finding& other) {
         return other.id == e.id && other.confidence == Confidence::kExact;
       });
-      if (exact == findings.end() || e.signature || !(e.rel_l2 < 0.1 * near->second.error)) continue;
+      if (exact == findings.end() || e.signature || !(e.rel_l2 < 0.1 * near->second.error))
+        continue;
       f.id = e.id;
       f.fault_class = e.fault_class;
       f.message = sentence(e);
       f.fix = e.fix;
       f.confidence = Confidence::kConsistent;
-      f.evidence.emplace_back("exact_at", json_string("step " + std::to_string(exact->step) + " " +
-                                                      exact->point));
+      f.evidence.emplace_back(
+          "exact_at", json_string("step " + std::to_string(exact->step) + " " + exact->point));
       break;
     }
   }

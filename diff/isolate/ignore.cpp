@@ -53,8 +53,8 @@ std::optional<Tensor> IgnoreRules::mask_for(std::string_view point, const Shape&
   const std::optional<PointRef> ref = find_point(canonical_point(point));
   if (!ref) return std::nullopt;
   // In cross-KV layers each query sees the other replicas' keys too.
-  const bool scores = ref->spec->op == "scores" && !inputs_.visible &&
-                      shape.size() == 4 && shape[2] == inputs_.length;
+  const bool scores = ref->spec->op == "scores" && !inputs_.visible && shape.size() == 4 &&
+                      shape[2] == inputs_.length;
   if (!inputs_.attention_mask && !scores) return std::nullopt;
   const std::vector<std::string_view> axes = split(ref->spec->axes, ',');
   if (axes.size() != shape.size()) return std::nullopt;
@@ -90,9 +90,8 @@ std::optional<Tensor> IgnoreRules::mask_for(std::string_view point, const Shape&
         ignored = t >= skipped && padding_column(b, t - skipped);
       } else {
         const std::int64_t token = t % inputs_.length;
-        ignored =
-            padding_query(b, token) || (scores && one_key(b, token)) ||
-            (is_attention_row(ref->spec->op) && empty_query(b, token));
+        ignored = padding_query(b, token) || (scores && one_key(b, token)) ||
+                  (is_attention_row(ref->spec->op) && empty_query(b, token));
       }
       // Rows come before tokens in every point of the table, so this is row-major.
       mask.as<std::uint8_t>()[static_cast<std::size_t>(r * tokens + t)] = ignored ? 1 : 0;

@@ -26,19 +26,22 @@ bool maps_randomly(const at::Tensor& x, const at::Tensor& found, const at::Tenso
   if (!same_shape(x.narrow(-1, 0, 1), found.narrow(-1, 0, 1))) return false;
   at::Tensor rows = x.reshape({-1, width}), values = found.reshape({-1, found.size(-1)});
   if (counts.dim() == found.dim()) {
-    const at::Tensor real =
-        counts.expand_as(found).reshape({-1, found.size(-1)}).select(1, 0).gt(0).nonzero().flatten();
+    const at::Tensor real = counts.expand_as(found)
+                                .reshape({-1, found.size(-1)})
+                                .select(1, 0)
+                                .gt(0)
+                                .nonzero()
+                                .flatten();
     rows = rows.index_select(0, real);
     values = values.index_select(0, real);
   }
   if (rows.size(0) * 5 < width * 6 || !at::isfinite(values).all().item<bool>()) return false;
   const at::Tensor map = std::get<0>(at::linalg_lstsq(rows, values, std::nullopt, "gelsy"));
   const double left = ((at::matmul(rows, map) - values).norm() / values.norm()).item<double>();
-  const double spread =
-      (map.norm() / std::sqrt(static_cast<double>(map.numel()))).item<double>();
+  const double spread = (map.norm() / std::sqrt(static_cast<double>(map.numel()))).item<double>();
   const double usual = 1.0 / std::sqrt(3.0 * static_cast<double>(width));
-  return left < 0.02 && ((spread > 0.017 && spread < 0.023) ||
-                         (spread > 0.85 * usual && spread < 1.15 * usual));
+  return left < 0.02 &&
+         ((spread > 0.017 && spread < 0.023) || (spread > 0.85 * usual && spread < 1.15 * usual));
 }
 
 void propose(Scene& scene, Proposals& out) {
@@ -71,9 +74,9 @@ void propose(Scene& scene, Proposals& out) {
   for (const bool biased : {true, false}) {
     if (biased && op.weights.size() < 2) continue;
     const at::Tensor shift = biased ? scene.weight(op.weights[1]) : at::zeros({1}, at::kDouble);
-    const bool random =
-        attends ? maps_randomly(x, scene.observed() - shift, scene.counts())
-                : looks_random(x, scene.observed() - shift, scene.expected() - shift);
+    const bool random = attends
+                            ? maps_randomly(x, scene.observed() - shift, scene.counts())
+                            : looks_random(x, scene.observed() - shift, scene.expected() - shift);
     if (!random) continue;
     out.push_back({op.weights[0] + " is random",
                    {},
