@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "reference/sparse_bounds.h"
 #include "reference/weights.h"
 
 namespace ps::reference {
@@ -238,6 +239,9 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
                     const at::Tensor& out, const RoundingUnits& u) {
   const std::string& kind = op.kind;
   const ModelConfig& config = *context.config;
+  if (kind.starts_with("block_") || kind == "sparse_probs") {
+    return sparse_bound(op, context, in, w, out, u);
+  }
   if (kind == "linear") {
     const at::Tensor bound = linear_bound(in[0], w, out, u);
     return u.ranks > 1 && is_row_parallel(op.point) ? bound + reduced(in[0], w[0], u) : bound;

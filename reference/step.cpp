@@ -12,7 +12,8 @@ namespace {
 std::string plain(const std::string& name) { return is_past(name) ? name.substr(5) : name; }
 
 bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
+         point.ends_with(":q_mean_cache");
 }
 
 }  // namespace
@@ -91,7 +92,17 @@ Result<StepByOps::Value> StepByOps::run_op(const Op& right, Pass& pass, bool wit
 Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass) {
   if (const auto it = pass.known.find(name); it != pass.known.end()) return it->second;
   Value value;
-  if (const std::optional<TensorView> given = pass.lookup(name)) {
+  std::optional<TensorView> given = pass.lookup(name);
+  const Op* own = is_past(name) ? nullptr : net_.find(name);
+  // A table that comes from the config alone and was stored in fewer bits than any run holds it in:
+  // what is built on it was built on the table itself.
+  const bool from_config = own != nullptr && own->inputs.empty() && own->weights.empty();
+  if (given && from_config && is_floating(given->dtype) && size_of(given->dtype) < 4 &&
+      point_type(name, types_of(scalar_type(pass.rounding.run))) == at::kFloat &&
+      name != "model.rotary_emb:cos" && !name.starts_with("model:mask")) {
+    given.reset();
+  }
+  if (given) {
     value.exact = from_capture(plain(name), *given, engine_.types_);
     // Tables may come with a row a sample; the ops want one a replica-major row.
     const std::int64_t batch = inputs_.batch, rows = net_.context().rows();

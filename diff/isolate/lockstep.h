@@ -28,6 +28,7 @@ struct LockstepOptions {
   // Replays every applicable fault on a run that is right: what it could not have shown.
   bool measure_power = true;
   PowerMeter* power = nullptr;  // goes on with this one, over several runs; null: one of its own
+  bool count_votes = false;     // Report::replicas, of models that have some
 };
 
 // Points, first divergence and an unnamed finding for it. Inputs and timing are the caller's.

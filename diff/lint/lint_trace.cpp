@@ -7,6 +7,7 @@
 #include "diff/lint/lint.h"
 #include "diff/lint/trace_checks.h"
 #include "diff/mask/ledger.h"
+#include "diff/mask/step_mask.h"
 #include "diff/shard/rank_model.h"
 
 namespace ps {
@@ -33,7 +34,8 @@ void add(const TraceStep& step, Finding f, const std::string& point, Report& rep
 }
 
 bool is_input(std::string_view name) {
-  return name == "input_ids" || name == "attention_mask" || name == "position_ids";
+  return name == "input_ids" || name == "attention_mask" || name == "position_ids" ||
+         name == "input_mask";
 }
 
 // NaN and infinities are worth a word; the scores before a mask may not hold them either.
@@ -196,7 +198,8 @@ Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config) 
     std::int64_t& before = past[step.rank];
     std::optional<StepInputs> inputs;
     if (step.tensors->find("input_ids") != nullptr) {
-      Result<StepInputs> read = step_inputs(step, before);
+      Result<StepInputs> read =
+          config ? mask::step_inputs_with_mask(step, *config, before) : step_inputs(step, before);
       if (read.ok()) {
         inputs = std::move(read).value();
       } else {

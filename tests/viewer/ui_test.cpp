@@ -8,6 +8,7 @@
 
 #include "core/file.h"
 #include "diff/picture/png.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 #include "tests/viewer/stage_fixture.h"
 #include "viewer/app/commands.h"
@@ -255,8 +256,8 @@ TEST_P(GoldenPicture, IsByteForByteTheOneInFixtures) {
   app.clear_log();
   stage->settle(golden.width, golden.height);
   const std::string bytes = png_bytes(drawn(golden.width, golden.height).image());
-  const std::filesystem::path path = std::filesystem::path(PS_SOURCE_DIR) / "fixtures/viewer" /
-                                     (std::string(golden.name) + ".png");
+  const std::filesystem::path path =
+      std::filesystem::path(source_dir()) / "fixtures/viewer" / (std::string(golden.name) + ".png");
   if (std::getenv("PARSCOPE_UPDATE_PICTURES") != nullptr) {
     ASSERT_TRUE(write_text(path, bytes).ok());
   }
@@ -264,7 +265,7 @@ TEST_P(GoldenPicture, IsByteForByteTheOneInFixtures) {
   ASSERT_TRUE(expected.ok()) << expected.error().line();
   if (*expected == bytes) return;
   const std::filesystem::path actual =
-      std::filesystem::path(PS_BINARY_DIR) / ("viewer-" + std::string(golden.name) + ".png");
+      std::filesystem::path(binary_dir()) / ("viewer-" + std::string(golden.name) + ".png");
   (void)write_text(actual, bytes);
   FAIL() << path << " differs from what is drawn now: " << actual
          << " (PARSCOPE_UPDATE_PICTURES=1 replaces it)";

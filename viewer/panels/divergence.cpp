@@ -160,13 +160,17 @@ class DivergencePanel final : public Panel {
   }
 
   void strip(App& app, Ui& ui) {
-    ImGui::PushFont(ui.mono, 0.0f);
+    // Smaller letters rather than rows out of sight, as far as they can be read.
+    const ImVec2 room = ImGui::GetContentRegionAvail();
+    const double needed =
+        (ImGui::GetTextLineHeight() + 2) * static_cast<double>(rows_.size() + 1) + 6;
+    const double shrink = std::clamp(room.y / needed, 0.72, 1.0);
+    ImGui::PushFont(ui.mono, ImGui::GetStyle().FontSizeBase * static_cast<float>(shrink));
     float label = 0;
     for (const Row& row : rows_)
       label = std::max(label, ImGui::CalcTextSize(row.strip->op.c_str()).x);
     label += ImGui::GetFontSize();
     const auto layers = std::max<std::int64_t>(1, std::ssize(strip_.layer_numbers));
-    const ImVec2 room = ImGui::GetContentRegionAvail();
     const float line = ImGui::GetTextLineHeight();
     Canvas canvas;
     canvas.rows = std::ssize(rows_);
@@ -208,6 +212,7 @@ class DivergencePanel final : public Panel {
       }
     }
     publish_canvas("divergence", canvas);
+    scroll_to_selected(app, canvas);
     ImGui::PopFont();
   }
 
@@ -256,6 +261,26 @@ class DivergencePanel final : public Panel {
     if (canvas.clicked && !point.empty()) (void)app.execute("go " + point);
   }
 
+  // Only when something else was selected: the user may look elsewhere.
+  void scroll_to_selected(const App& app, const Canvas& canvas) {
+    const std::string& point = app.state.selection.point;
+    if (point == scrolled_to_) return;
+    scrolled_to_ = point;
+    const std::optional<PointRef> ref = find_point(point);
+    for (std::int64_t r = 0; r < canvas.rows; ++r) {
+      const Row& row = rows_[static_cast<std::size_t>(r)];
+      const bool here = row.in_layers ? ref && ref->layer >= 0 && point_of(row, ref->layer) == point
+                                      : row.strip->op == point;
+      if (!here) continue;
+      const float top = canvas.y_of(static_cast<double>(r));
+      const float height = static_cast<float>(canvas.cell_height);
+      const ImVec2 window = ImGui::GetWindowPos();
+      if (top < window.y || top + height * 2 > window.y + ImGui::GetWindowHeight()) {
+        ImGui::SetScrollFromPosY(top - window.y, 0.4f);
+      }
+    }
+  }
+
   void tooltip(const std::string& point) const {
     const PointRow* row = find_row(point);
     if (row == nullptr) return;
@@ -280,7 +305,9 @@ class DivergencePanel final : public Panel {
     if (!compared_) return;
     bool first = true;
     for (const LegendEntry& entry : legend_of(strip_)) {
-      const std::string text = std::string(1, entry.letter) + "  " + entry.meaning;
+      const bool digit = entry.letter >= '1' && entry.letter <= '9';
+      const std::string text =
+          (digit ? "1-9" : std::string(1, entry.letter)) + "  " + entry.meaning;
       if (!first) {
         const float wide = ImGui::CalcTextSize(text.c_str()).x + ImGui::GetFontSize();
         ImGui::SameLine(0, ImGui::GetFontSize());
@@ -298,6 +325,7 @@ class DivergencePanel final : public Panel {
   std::vector<PointRow> points_;
   Strip strip_;
   std::vector<Row> rows_;
+  std::string scrolled_to_;
 };
 
 }  // namespace

@@ -2,6 +2,8 @@
 #include <chrono>
 #include <cstdio>
 
+#include "core/sparse_attention.h"
+#include "diff/cli/attention.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/diagnose/explain.h"
@@ -29,6 +31,7 @@ constexpr Option kOptions[] = {
     kBeams,
     kMask,
     kEngineOption,
+    kAttention,
     kDevice,
     kDType,
     kThreads,
@@ -95,10 +98,16 @@ Result<int> run(const Arguments& arguments) {
   }
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
-  PS_TRY(const Model model, open_model_at(subject));
-  PS_TRY(const Model candidate_model, arguments.has("--candidate")
-                                          ? open_model_at(arguments.get("--candidate"))
-                                          : Result<Model>(model));
+  PS_TRY(Model dense, open_model_at(subject));
+  PS_TRY(const Model model, with_attention_asked_for(arguments, std::move(dense)));
+  PS_TRY(Model repacked, arguments.has("--candidate") ? open_model_at(arguments.get("--candidate"))
+                                                      : Result<Model>(model));
+  PS_TRY(const Model candidate_model, with_attention_asked_for(arguments, std::move(repacked)));
+  if (arguments.has("--invariants") && sparse_attention(model.config)) {
+    return bad_input("--invariants",
+                     "chunks and decode steps select other blocks than a whole pass",
+                     "dense attention");
+  }
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, kDefaultCandidate));
   if (choice.reference && choice.tp > 1) {
     return bad_input("--tp", "the candidate runs on ranks, and the reference is whole",
@@ -133,6 +142,7 @@ Result<int> run(const Arguments& arguments) {
   LockstepOptions options;
   options.run = choice.options.dtype;
   options.bound_factor = truth.dtype == choice.options.dtype ? 2.0 : 1.0;  // 2: both err
+  options.count_votes = arguments.has("--json") || !files.dir.empty();
   options.stop_at_first = arguments.has("--first");
   options.progress = [&](std::int64_t step, std::int64_t steps, std::int64_t op, std::int64_t ops) {
     if (op % 16 == 0) progress.update(step * ops + op, steps * ops);
