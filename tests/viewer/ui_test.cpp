@@ -285,8 +285,8 @@ INSTANTIATE_TEST_SUITE_P(
         Golden{
             "runs",
             {"open CANDIDATE", "open SECOND", "reference REFERENCE", "layout solo", "panel runs"}}),
-    [](const auto& info) {
-      std::string name = info.param.name;
+    [](const auto& param) {
+      std::string name = param.param.name;
       for (char& c : name) c = c == '-' ? '_' : c;
       return name;
     });
