@@ -80,6 +80,20 @@ foreach(source IN LISTS compile_fail)
   set_tests_properties(compile_fail.${name}.bad PROPERTIES WILL_FAIL ON)
 endforeach()
 
+# tests/foreign/test_*.py: other people's engines, in an environment that ./dev makes in the cache when such a test runs.
+if(TARGET parscope AND TARGET parscope_reference AND NOT PARSCOPE_SANITIZE)
+  add_test(NAME foreign.environment COMMAND ${PROJECT_SOURCE_DIR}/dev foreign)
+  set_tests_properties(foreign.environment PROPERTIES FIXTURES_SETUP foreign SKIP_RETURN_CODE 77 TIMEOUT 1500)
+  ps_glob(foreign_tests tests/foreign/test_*.py)
+  foreach(source IN LISTS foreign_tests)
+    get_filename_component(name ${source} NAME_WE)
+    string(REPLACE test_ "" name ${name})
+    add_test(NAME foreign.${name} COMMAND ${PROJECT_SOURCE_DIR}/dev foreign -m pytest -q -p no:cacheprovider ${source})
+    set_tests_properties(foreign.${name} PROPERTIES FIXTURES_REQUIRED foreign SKIP_RETURN_CODE 77 TIMEOUT 900
+      ENVIRONMENT "PARSCOPE=$<TARGET_FILE:parscope>")
+  endforeach()
+endif()
+
 # tests/fuzz/fuzz_*.cpp: libFuzzer programs in the fuzz preset; elsewhere they replay their corpus as a test.
 ps_glob(fuzz_sources tests/fuzz/fuzz_*.cpp)
 add_custom_target(fuzzers)

@@ -16,7 +16,8 @@ namespace ps {
 namespace {
 
 bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
+         point.ends_with(":q_mean_cache");
 }
 
 // The two values of a step that votes are counted from, of one side.
@@ -225,7 +226,8 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
   how.lambda = lambda_for(cells_of(config, plan), options.false_alarm);
   std::map<std::string, Tensor> caches;
   Investigator investigator(config, {});
-  PowerMeter power(reference.faults(/*only_applicable=*/true), config);
+  PowerMeter of_this_run(reference.faults(/*only_applicable=*/true), config);
+  PowerMeter& power = options.power != nullptr ? *options.power : of_this_run;
   Outcome outcome{false, true, unit_roundoff(options.run) < 1e-6, false};
   std::unique_ptr<StepJudge> earlier;  // the step before's
   bool spread = false, measured = options.measure_power;
