@@ -86,6 +86,11 @@ Result<Recorded> record_ranks(Ranks& ranks, std::int64_t tp, const RunPlan& plan
       if (forward) {
         PS_TRY_VOID(
             write_step_inputs(*recorders[static_cast<std::size_t>(r)].writer, next->inputs));
+        if (next->inputs.visible) {
+          const Tensor given = input_mask(next->inputs, plan.visible_heads);
+          PS_TRY_VOID(
+              recorders[static_cast<std::size_t>(r)].writer->add("input_mask", given.view()));
+        }
       }
       written.push_back(std::move(step));
     }
