@@ -131,9 +131,6 @@ class AttentionPanel final : public Panel {
            {{"scores", "set attention.show scores"},
             {"probs", "set attention.show probs"},
             {"entropy", "set attention.show entropy"}});
-    ImGui::SameLine(0, 16);
-    choice(app, to_string(app.mode()),
-           {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
     const std::shared_ptr<const Model> model = current(app, show);
     if (model == nullptr) {
       centred_text("Reading the heads of this step ...");

@@ -219,9 +219,8 @@ class MaskPanel final : public Panel {
   }
 
   void head(App& app, const MaskModel& m) {
-    const Mode mode = app.mode();
-    choice(app, to_string(mode),
-           {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
+    ImGui::AlignTextToFramePadding();
+    ImGui::TextDisabled("%s", place_words(app, m).c_str());
     picker(app, "expected:", "mask.expected", m.expected_name, m.names);
     picker(app, "actual:", "mask.actual", m.actual_name, m.names);
     ImGui::SameLine();
@@ -245,6 +244,18 @@ class MaskPanel final : public Panel {
       if (ImGui::SmallButton(">##error")) go_to_error(app, m, true);
     }
     expression(app, m);
+  }
+
+  static std::string place_words(const App& app, const MaskModel& m) {
+    std::string text;
+    if (m.run != nullptr) {
+      const RowPlace place = row_place(app, m.run.get(), app.state.selection.step);
+      if (place.replicas > 1) text = "replica " + std::to_string(place.replica) + "  ";
+      text += "sample " + std::to_string(place.batch);
+    } else {
+      text = "batch " + std::to_string(m.row);
+    }
+    return text + "  head " + std::to_string(m.head) + " ";
   }
 
   static void picker(App& app, const char* label, const std::string& option, const std::string& now,
@@ -309,12 +320,13 @@ class MaskPanel final : public Panel {
     const ImVec2 corner = ImGui::GetCursorScreenPos();
     const float font = ImGui::GetFontSize(), strip = std::round(font * 0.45f),
                 margin = std::round(font * 1.6f);
-    const float legend = ImGui::GetTextLineHeightWithSpacing() * 2 + 4;
+    const float side = room.x > room.y * 1.3f ? std::min(room.x * 0.3f, font * 22) : 0;
+    const float legend = ImGui::GetTextLineHeightWithSpacing() * (side > 0 ? 1.0f : 5.0f) + 4;
     const float left = axis_width(m.pair.rows) + strip + 3, top = axis_height() + strip + 3;
     ImGui::SetCursorScreenPos(ImVec2(corner.x + left, corner.y + top));
     const Canvas canvas =
         matrix_canvas(app, "mask", m.pair.rows, m.pair.columns,
-                      ImVec2(room.x - left - margin - 8, room.y - top - margin - legend),
+                      ImVec2(room.x - left - margin - side - 8, room.y - top - margin - legend),
                       {.square = m.pair.rows > 1});
     const view::Viewport viewport{canvas.left,        canvas.top,     canvas.cell_width,
                                   canvas.cell_height, canvas.width(), canvas.height()};
@@ -341,6 +353,13 @@ class MaskPanel final : public Panel {
     ImGui::SetCursorScreenPos(
         ImVec2(corner.x, std::min(canvas.max.y + margin + 4, corner.y + room.y - legend)));
     foot(app, m);
+    if (side > 0) {
+      ImGui::SetCursorScreenPos(ImVec2(corner.x + room.x - side, corner.y));
+      if (ImGui::BeginChild("why", ImVec2(side, room.y - legend))) reasons(app, m);
+      ImGui::EndChild();
+    } else {
+      reasons(app, m);
+    }
   }
 
   static void draw_labels(ImDrawList& list, const Canvas& canvas, float shift) {
@@ -492,12 +511,14 @@ class MaskPanel final : public Panel {
       swatch(color_of(band.kind, 0), std::string(to_string(band.kind)).c_str());
     }
     ImGui::NewLine();
+  }
+
+  // Why the selected cell is as it is.
+  static void reasons(const App& app, const MaskModel& m) {
     const Selection& s = app.state.selection;
     const mask::CellIndex cell{m.row, m.head, s.at("query", m.pair.rows),
                                s.at("key", m.pair.columns)};
-    std::string text = view::cell_text(m.pair, m.set->program(), cell);
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    ImGui::TextDisabled("%s", fitted(text, ImGui::GetContentRegionAvail().x).c_str());
+    faint_text(view::cell_text(m.pair, m.set->program(), cell));
   }
 
   Computed<MaskKey, MaskModel> models_;
