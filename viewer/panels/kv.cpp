@@ -132,6 +132,9 @@ class KvPanel final : public Panel {
            {{"both", "set kv.side both"},
             {"keys", "set kv.side keys"},
             {"values", "set kv.side values"}});
+    ImGui::SameLine(0, 16);
+    choice(app, to_string(app.mode()),
+           {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
     const RunPtr run = app.session.run(app.state.selection.run),
                  reference = app.session.reference();
     const RowPlace place =
@@ -233,7 +236,7 @@ class KvPanel final : public Panel {
       }
     }
     ImGui::SetCursorScreenPos(ImVec2(corner.x, canvas.max.y + 6));
-    legend(map, app.state.selection.step, row, diff);
+    legend(map, app.state.selection.step, row);
   }
 
   // The worst of the cells under a pixel: a wrong slot is never lost.
@@ -284,7 +287,7 @@ class KvPanel final : public Panel {
     return text;
   }
 
-  static void legend(const view::CacheMap& map, std::int64_t step, std::int64_t row, bool diff) {
+  static void legend(const view::CacheMap& map, std::int64_t step, std::int64_t row) {
     std::vector<SlotState> seen;
     for (const view::CacheSlot& s : map.cells) {
       if (s.state != SlotState::kAbsent &&
@@ -294,7 +297,6 @@ class KvPanel final : public Panel {
     std::sort(seen.begin(), seen.end());
     const float size = ImGui::GetFontSize() * 0.7f;
     for (const SlotState state : seen) {
-      if (diff && !view::is_wrong(state)) continue;
       const ImVec2 at = ImGui::GetCursorScreenPos();
       const Color c = color_of({state, step, -1, row}, step, row);
       ImGui::GetWindowDrawList()->AddRectFilled(ImVec2(at.x, at.y + size * 0.35f),
@@ -304,8 +306,7 @@ class KvPanel final : public Panel {
       ImGui::TextDisabled("%s", std::string(to_string(state)).c_str());
       ImGui::SameLine(0, 12);
     }
-    ImGui::TextDisabled("%s", diff ? "colours: the error, from blue (rounding) to orange and red"
-                                   : "darker: written earlier");
+    ImGui::TextDisabled("darker: written earlier");
   }
 
   Computed<Key, Model> models_;
