@@ -140,11 +140,11 @@ Result<int> run(const Arguments& arguments) {
   }
   if (arguments.has("--repro")) {
     PS_TRY(const bool written, repro.write(arguments.get("--repro"), report));
-    const std::string how = arguments.get("--repro") + "/repro.py";
+    const std::string script = arguments.get("--repro") + "/repro.py";
     const char* why =
         report.first_divergence ? "the first divergence is no op's value" : "nothing diverged";
     std::fprintf(stderr, "%s%s\n", written ? "reproduction: python3 " : "no reproduction: ",
-                 written ? how.c_str() : why);
+                 written ? script.c_str() : why);
   }
   return exit_code(report);
 }
