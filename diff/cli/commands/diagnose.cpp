@@ -140,11 +140,11 @@ Result<int> run(const Arguments& arguments) {
   }
   if (arguments.has("--repro")) {
     PS_TRY(const bool written, repro.write(arguments.get("--repro"), report));
-    const std::string how = arguments.get("--repro") + "/repro.py";
+    const std::string script = arguments.get("--repro") + "/repro.py";
     const char* why =
         report.first_divergence ? "the first divergence is no op's value" : "nothing diverged";
     std::fprintf(stderr, "%s%s\n", written ? "reproduction: python3 " : "no reproduction: ",
-                 written ? how.c_str() : why);
+                 written ? script.c_str() : why);
   }
   return exit_code(report);
 }
@@ -153,35 +153,22 @@ Result<int> run(const Arguments& arguments) {
 
 const Command& diagnose_command() {
   static const Command command{
-    "diagnose",
-    "finds the first wrong op in a trace of any program",
-    "diagnose CANDIDATE --model MODEL_DIR [report]",
-    "CANDIDATE is a trace (a folder with trace.json, or one .safetensors file) with any of the\n"
-    "points that parscope knows. The reference redoes each op from the trace's own values, or "
-    "the\n"
-    "chain of ops from the nearest values that were captured. No engine runs. A .npz, .pt or "
-    "dump of
-    vLLM,
-    SGLang,
-    nano - vllm,
-    llama.cpp is read too(parscope convert-- help)
-        .Gradients
-    "
-    "(grad/NAME)
-    are judged as well : what is missing,
-    cut off,
-    frozen or scaled
-        "
-        "(docs/gradients.md).
-
-        "
-        "  parscope diagnose out/ --model MODEL --report report/\n"
-        "  parscope diagnose out/ --model MODEL --explain 1\n"
-        "  parscope diagnose out/ --model MODEL --repro bug/ && python3 bug/repro.py\n"
-        "  parscope diagnose --from report/report.json --explain rope-theta-default",
-    kOptions,
-    run
-  };
+      "diagnose",
+      "finds the first wrong op in a trace of any program",
+      "diagnose CANDIDATE --model MODEL_DIR [report]",
+      "CANDIDATE is a trace (a folder with trace.json, or one .safetensors file) with any of the\n"
+      "points that parscope knows. The reference redoes each op from the trace's own values, or "
+      "the\n"
+      "chain of ops from the nearest values that were captured. No engine runs. A .npz, .pt or\n"
+      "dump of vLLM, SGLang, nano-vllm, llama.cpp is read too (parscope convert --help).\n"
+      "Gradients (grad/NAME) are judged as well: what is missing, cut off, frozen or scaled\n"
+      "(docs/gradients.md).\n\n"
+      "  parscope diagnose out/ --model MODEL --report report/\n"
+      "  parscope diagnose out/ --model MODEL --explain 1\n"
+      "  parscope diagnose out/ --model MODEL --repro bug/ && python3 bug/repro.py\n"
+      "  parscope diagnose --from report/report.json --explain rope-theta-default",
+      kOptions,
+      run};
   return command;
 }
 
