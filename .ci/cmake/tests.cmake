@@ -87,7 +87,7 @@ if(TARGET parscope AND TARGET parscope_reference AND NOT PARSCOPE_SANITIZE)
   ps_glob(foreign_tests tests/foreign/test_*.py)
   foreach(source IN LISTS foreign_tests)
     get_filename_component(name ${source} NAME_WE)
-    string(REPLACE test_ "" name ${name})
+    string(REGEX REPLACE "^test_" "" name ${name})
     add_test(NAME foreign.${name} COMMAND ${PROJECT_SOURCE_DIR}/dev foreign -m pytest -q -p no:cacheprovider ${source})
     set_tests_properties(foreign.${name} PROPERTIES FIXTURES_REQUIRED foreign SKIP_RETURN_CODE 77 TIMEOUT 900
       ENVIRONMENT "PARSCOPE=$<TARGET_FILE:parscope>")

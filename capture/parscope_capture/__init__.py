@@ -6,8 +6,8 @@
 Then `parscope diagnose out/ --model MODEL_DIR` names the first op that is wrong.
 """
 
+from .recorder import VERSION as __version__
 from .recorder import Recorder, record
 from .writer import CaptureError
 
-__version__ = "0.1.0"
 __all__ = ["CaptureError", "Recorder", "record"]

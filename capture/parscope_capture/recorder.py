@@ -21,6 +21,7 @@ from .names import Wanted, canonical, decoder_path, first_tensor, layer_of, unwr
 from .progress import Progress
 from .writer import CaptureError, StepFile, TraceDir, plain, raw_bytes
 
+VERSION = "0.1.0"
 _CHECKSUM_LIMIT = 2 << 30  # bytes of weights that are summed up without being asked to
 
 
@@ -414,11 +415,9 @@ def _config_json(config: Any) -> dict[str, Any] | None:
 
 
 def _producer() -> str:
-    parts = []
-    for package in ("parscope-capture", "transformers", "torch"):
-        try:
-            parts.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            if package == "torch":
-                parts.append(f"torch {torch.__version__}")
-    return " / ".join(parts)
+    parts = [f"parscope_capture {VERSION}"]
+    try:
+        parts.append(f"transformers {version('transformers')}")
+    except PackageNotFoundError:
+        pass
+    return " / ".join([*parts, f"torch {torch.__version__}"])

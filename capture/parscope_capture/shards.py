@@ -16,6 +16,7 @@ except ImportError:  # a torch without distributed
 
 def local(value: torch.Tensor) -> tuple[torch.Tensor, int | None, bool]:
     """This rank's part, the dim that is split (None: whole), and whether it still lacks the other ranks' sums."""
+    value = _arrived(value)
     if DTensor is None or not isinstance(value, DTensor):
         return value, None, False
     dim, partial = None, False
@@ -23,7 +24,13 @@ def local(value: torch.Tensor) -> tuple[torch.Tensor, int | None, bool]:
         if isinstance(placement, Shard):
             dim = placement.dim % value.dim()
         partial = partial or isinstance(placement, Partial)
-    return value.to_local(), dim, partial
+    return _arrived(value.to_local()), dim, partial
+
+
+def _arrived(value: torch.Tensor) -> torch.Tensor:
+    """The result of a collective that may still run, once it is there."""
+    wait = getattr(value, "wait", None)
+    return wait() if callable(wait) else value
 
 
 # Where a full value's width stands in the config: (suffix of the name, dim, what the dim counts).

@@ -40,6 +40,8 @@ def raw_bytes(tensor: torch.Tensor) -> memoryview:
     size = tensor.numel() * tensor.element_size()
     if size == 0:
         return memoryview(b"")
+    if tensor.data_ptr() == 0:
+        raise CaptureError(f"a tensor of type {type(tensor).__name__} and shape {list(tensor.shape)} holds no values of its own")
     return memoryview((ctypes.c_char * size).from_address(tensor.data_ptr())).cast("B")
 
 

@@ -234,7 +234,8 @@ class AttentionPanel final : public Panel {
     };
     for (const Head& h : m.all) {
       const ImVec2 p = place(h);
-      if (p.y + static_cast<float>(side) <= static_cast<float>(limit))
+      if (p.y + static_cast<float>(side) <= static_cast<float>(limit) &&
+          p.x + static_cast<float>(side) <= static_cast<float>(width_))
         thumbnail(app, m, show, h, out, static_cast<int>(p.x), static_cast<int>(p.y), side);
     }
     picture.commit();

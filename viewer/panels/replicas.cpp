@@ -123,7 +123,8 @@ class ReplicasPanel final : public Panel {
     const float height = std::max(size.y - words - js - 12, line * 2);
     const ImVec2 min(corner.x + left, corner.y + words), max(corner.x + size.x - 4, min.y + height);
     ImGui::SetCursorScreenPos(ImVec2(min.x, corner.y));
-    ImGui::InvisibleButton("replica_ribbons", ImVec2(std::max(8.0f, max.x - min.x), size.y));
+    ImGui::InvisibleButton("replica_ribbons",
+                           ImVec2(std::max(8.0f, max.x - min.x), std::max(8.0f, size.y)));
     const bool hovered = ImGui::IsItemHovered(), held = ImGui::IsItemActive();
     ImDrawList& list = *ImGui::GetWindowDrawList();
     const float step = (max.x - min.x) / static_cast<float>(tokens.size());
