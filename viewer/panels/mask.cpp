@@ -211,6 +211,7 @@ class MaskPanel final : public Panel {
     bands(list, m.keys, canvas, strip, true);
     bands(list, m.queries, canvas, strip, false);
     margins(list, m, canvas, viewport, margin);
+    if (app.mode() == Mode::kDiff && !m.algebra) rings(list, m, canvas);
     arrows(app, list, m, canvas);
     const Selection& s = app.state.selection;
     draw_marker(list, canvas, s.at("query", m.pair.rows), s.at("key", m.pair.columns),
@@ -240,7 +241,7 @@ class MaskPanel final : public Panel {
     rows.min.x -= shift;
     columns.min.y -= shift;
     // Each axis alone: the other's labels are clipped away.
-    list.PushClipRect(ImVec2(0, canvas.min.y - 1), ImVec2(canvas.min.x - shift, canvas.max.y + 20),
+    list.PushClipRect(ImVec2(0, canvas.min.y - 9), ImVec2(canvas.min.x - shift, canvas.max.y + 20),
                       true);
     rows.left -= shift / rows.cell_width;
     draw_axes(list, rows, "", "");
@@ -328,6 +329,24 @@ class MaskPanel final : public Panel {
                            ImVec2(canvas.min.x + static_cast<float>(x) + 1, canvas.max.y + 3 + n),
                            color);
     }
+  }
+
+  // A few wrong cells that are small on the screen are ringed, so that the eye finds them.
+  static void rings(ImDrawList& list, const MaskModel& m, const Canvas& canvas) {
+    constexpr int kMost = 24;
+    if (canvas.cell_width >= 6 || m.pair.errors.runs() > kMost) return;
+    list.PushClipRect(canvas.min, canvas.max, true);
+    view::CellAt at{-1, -1};
+    for (std::size_t i = 0; i < m.pair.errors.runs(); ++i) {
+      const auto next = view::next_piece(m.pair.errors, at);
+      if (!next) break;
+      at = *next;
+      const ImVec2 middle(canvas.x_of(static_cast<double>(at.second) + 0.5),
+                          canvas.y_of(static_cast<double>(at.first) + 0.5));
+      list.AddCircle(middle, 8, IM_COL32(0, 0, 0, 255), 24, 3);
+      list.AddCircle(middle, 8, IM_COL32(255, 255, 255, 255), 24, 1.5f);
+    }
+    list.PopClipRect();
   }
 
   // Arrows at the edge, towards wrong cells that are not on the screen.
