@@ -135,9 +135,6 @@ class TokensPanel final : public Panel {
 
  private:
   static void head(App& app, const Model& m, const RowPlace& place) {
-    choice(app, to_string(app.mode()),
-           {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
-    ImGui::SameLine(0, 16);
     std::string text = "sample " + std::to_string(place.batch) + " of " +
                        std::to_string(place.samples) + ", " + std::to_string(m.past) +
                        " tokens before";
