@@ -12,7 +12,8 @@ namespace {
 std::string plain(const std::string& name) { return is_past(name) ? name.substr(5) : name; }
 
 bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
+         point.ends_with(":q_mean_cache");
 }
 
 }  // namespace
@@ -122,6 +123,29 @@ Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass
   return value;
 }
 
+// Where only scores and probabilities are missing on the way to a context, their roundings can be
+// followed; undefined where more is missing.
+at::Tensor StepByOps::context_bound_of(const Op& context, Pass& pass, const Tensors& in,
+                                       const at::Tensor& exact, const RoundingUnits& units) {
+  const Op* probs = context.inputs.size() == 2 ? net_.find(context.inputs[0]) : nullptr;
+  const Op* scores =
+      probs == nullptr || probs->inputs.empty() ? nullptr : net_.find(probs->inputs[0]);
+  if (scores == nullptr || scores->kind != "scores" || scores->inputs.size() != 2) return {};
+  const auto given = [&](const Point& name) { return pass.lookup(name).has_value(); };
+  if (given(probs->point) || !given(scores->inputs[0]) || !given(scores->inputs[1]) ||
+      !given(context.inputs[1])) {
+    return {};
+  }
+  Tensors values;
+  for (const Point* name : {&scores->inputs[0], &scores->inputs[1], &probs->inputs[0]}) {
+    const Result<Value> value = value_of(*name, pass);
+    if (!value.ok()) return {};
+    values.push_back(value->exact);
+  }
+  return attention_bound(*net_.context().config, values[0], values[1], in[1], values[2], in[0],
+                         exact, units);
+}
+
 // An op that is done right on given inputs has a bound of its own; a chain, and an op done wrong,
 // have the error of the same ops in the candidate's type, and the last op's own bound where it can
 // be derived.
@@ -150,6 +174,10 @@ Result<void> StepByOps::run_last(const Op& right, Pass& pass, at::Tensor& exact,
     bound = at::zeros_like(exact, at::kDouble);
   }
   if (!exact.is_floating_point()) return {};
+  if (chained && !wrong && op.kind == "context") {
+    const at::Tensor derived = context_bound_of(op, pass, in, exact, units);
+    if (derived.defined()) bound = at::minimum(bound, derived);
+  }
   const bool derivable = op.inputs == right.inputs && op.weights == right.weights;
   try {
     if (derivable)

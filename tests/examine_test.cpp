@@ -129,8 +129,8 @@ TEST(Examine, EveryRankOfATraceIsJudged) {
   const TempDir dir;
   fs::copy_file(file, dir.path() / "step-00000.rank-00000.safetensors");
   const auto other = [&](float spoil) {
-    SafetensorsWriter writer = value_or_die(
-        SafetensorsWriter::create(dir.path() / "step-00000.rank-00001.safetensors"));
+    SafetensorsWriter writer =
+        value_or_die(SafetensorsWriter::create(dir.path() / "step-00000.rank-00001.safetensors"));
     for (const auto& entry : old.entries()) {
       Tensor value = Tensor::copy_of(entry.view);
       if (entry.name == "model.layers.1.mlp.up_proj") value.as<float>()[5] += spoil;

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "core/trace_extras.h"
 #include "core/trace_manifest.h"
 #include "tests/support/paths.h"
 #include "tests/support/sample_report.h"
@@ -149,6 +150,31 @@ TEST(ReportSchema, EveryBrokenReportIsRefused) {
   }
 }
 
+TEST(ReportSchema, VotesOfReplicasAreAcceptedWholeAndRefusedInPart) {
+  const Json schema = schema_of("report");
+  const Checker checker(schema);
+  Report report = sample_report();
+  ReplicaToken token;
+  token.js = std::numeric_limits<double>::quiet_NaN();  // null
+  token.weights = token.expected_weights = {0.25, 0.75};
+  token.replica_argmax = token.without_argmax = token.expected_replica_argmax = {3, 4};
+  token.top = {{3, 1.5, {1.0, 2.0}, {2.0, 1.0}}};
+  report.replicas = ReplicaVotes{2, 0, {token}};
+  const Json good = Json::parse(report_json(report));
+  ASSERT_TRUE(checker.accepts(good));
+  for (const std::string part : {"/replicas", "/replicas/tokens/0", "/replicas/tokens/0/top/0",
+                                 "/replicas/tokens/0/expected"}) {
+    for (const auto& [name, value] : good.at(Json::json_pointer(part)).items()) {
+      Json without = good;
+      without.at(Json::json_pointer(part)).erase(name);
+      EXPECT_FALSE(checker.accepts(without)) << part << " without " << name;
+      Json other = good;
+      other.at(Json::json_pointer(part))[name] = true;
+      EXPECT_FALSE(checker.accepts(other)) << part << "/" << name << " = true";
+    }
+  }
+}
+
 TEST(TraceSchema, WhatIsWrittenIsAcceptedAndWhatIsReadToo) {
   const Json schema = schema_of("trace");
   const Checker checker(schema);
@@ -182,10 +208,30 @@ TEST(TraceSchema, WhatIsWrittenIsAcceptedAndWhatIsReadToo) {
       {R"({"format": "parscope-trace/1", "steps": [], "world_size": 0})", false},
       {R"({"format": "parscope-trace/1", "steps": [], "shards": {"x": {}}})", false},
       {R"({"format": "parscope-trace/1", "steps": {}})", false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": null, "weights": null})", true},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": [{"requested": "a"}]})", false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": {}})", false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": [{"requested": "a",
+           "executed": "b", "layer": 1.5}]})",
+       false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": [{"requested": "a",
+           "executed": "b", "step": null, "reason": "why"}]})",
+       true},
+      {R"({"format": "parscope-trace/1", "steps": [], "weights": {"w": {"dtype": "float32",
+           "shape": [2, 3], "crc32": "0357c450"}}})",
+       true},
+      {R"({"format": "parscope-trace/1", "steps": [], "weights": {"w": {"dtype": "float32",
+           "shape": [2, 3], "crc32": "57c450"}}})",
+       false},
+      {R"({"format": "parscope-trace/1", "steps": [], "weights": {"w": {"dtype": "float32",
+           "shape": [-1], "crc32": "0357c450"}}})",
+       false},
   };
   for (const auto& [json, good] : manifests) {
     EXPECT_EQ(checker.accepts(Json::parse(json)), good) << json;
-    EXPECT_EQ(parse_manifest_text(json, "t", StepsField::kRequired).ok(), good) << json;
+    const bool read = parse_manifest_text(json, "t", StepsField::kRequired).ok() &&
+                      parse_trace_extras(json, "t").ok();
+    EXPECT_EQ(read, good) << json;
   }
 }
 

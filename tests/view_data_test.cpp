@@ -9,9 +9,12 @@
 #include "core/json.h"
 #include "core/trace.h"
 #include "diff/report/report.h"
+#include "diff/run/inputs.h"
+#include "diff/run/record.h"
 #include "diff/view/attention_map.h"
 #include "diff/view/cache_map.h"
 #include "diff/view/step_marks.h"
+#include "model/candidate.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/run.h"
 #include "tests/support/temp_dir.h"
@@ -23,11 +26,31 @@ namespace fs = std::filesystem;
 
 const std::string kKeys = "model.layers.1.self_attn:k_cache";
 
-fs::path golden(const std::string& name) { return fixtures_dir() / "golden" / "parscale" / name; }
-Trace trace_of(const std::string& name) {
-  return value_or_die(Trace::open(golden(name) / "expected"));
-}
-ModelConfig config_of(const std::string& name) { return value_or_die(load_config(golden(name))); }
+// A run of the tiny model with three samples of different lengths, every cache captured.
+struct Recorded {
+  TempDir dir;
+  ModelConfig config;
+  std::unique_ptr<Trace> trace;
+
+  explicit Recorded(std::int64_t beams) {
+    const Model model = value_or_die(open_model(fixtures_dir() / "models" / "parscale-bytes"));
+    config = model.config;
+    CandidateOptions options;
+    options.device = Device::kHost;
+    options.threads = 1;
+    const auto engine = value_or_die(open_candidate(model, options));
+    RunPlan plan;
+    plan.prompt = random_inputs(3, 7, 5, config);
+    plan.decode_steps = 3;
+    plan.beams = beams;
+    RecordOptions how;
+    how.points = {"*_cache", "*:k_rope", "*.v_proj"};
+    TraceManifest manifest;
+    manifest.model_json = config.json;
+    value_or_die(record(*engine, plan, dir.path() / "trace", manifest, how));
+    trace = std::make_unique<Trace>(value_or_die(Trace::open(dir.path() / "trace")));
+  }
+};
 
 // The trace with one value changed, written anew.
 Trace changed(const Trace& from, const fs::path& dir, std::int64_t step, const std::string& point,
@@ -36,7 +59,6 @@ Trace changed(const Trace& from, const fs::path& dir, std::int64_t step, const s
   for (const TraceStep& s : from.steps()) {
     TraceStep copy = s;
     copy.tensors = nullptr;
-    copy.file.clear();
     ok_or_die(writer.begin_step(copy, nullptr));
     for (const auto& entry : s.tensors->entries()) {
       Tensor value = Tensor::copy_of(entry.view);
@@ -50,15 +72,16 @@ Trace changed(const Trace& from, const fs::path& dir, std::int64_t step, const s
 }
 
 TEST(CacheMap, OwnersAndStepsOfARunThatIsRight) {
-  const std::string name = "ps_n4_t2_decode_leftpad";
-  const Trace trace = trace_of(name);
-  const ModelConfig config = config_of(name);
+  const Recorded run(1);
+  const Trace& trace = *run.trace;
+  const ModelConfig& config = run.config;
   const std::int64_t last = trace.steps().back().step;
   const CacheMap map = cache_map(trace, config, last, 0, 1, CacheSide::kBoth);
   EXPECT_EQ(map.layers, config.layers);
   EXPECT_EQ(map.wrong, 0);
   const std::int64_t prompt = trace.steps()[0].tensors->find("input_ids")->shape[1];
   EXPECT_EQ(map.slots, config.prefix_tokens + prompt + last);
+  std::int64_t padding = 0, real = 0;
   for (std::int64_t layer = 0; layer < map.layers; ++layer) {
     for (std::int64_t s = 0; s < map.slots; ++s) {
       const CacheSlot& slot = map.at(layer, s);
@@ -67,6 +90,7 @@ TEST(CacheMap, OwnersAndStepsOfARunThatIsRight) {
         EXPECT_EQ(slot.state, SlotState::kPrefix);
       } else if (s < config.prefix_tokens + prompt) {
         EXPECT_EQ(slot.written, 0);
+        (slot.state == SlotState::kPadding ? padding : real) += 1;
       } else {
         EXPECT_EQ(slot.written, s - config.prefix_tokens - prompt + 1);
         EXPECT_EQ(slot.state, SlotState::kWritten);
@@ -75,10 +99,21 @@ TEST(CacheMap, OwnersAndStepsOfARunThatIsRight) {
   }
 }
 
+TEST(CacheMap, StepsWithoutACacheAreNotFollowed) {
+  const fs::path dir = fixtures_dir() / "golden" / "parscale" / "ps_n4_t2_decode_leftpad";
+  const Trace trace = value_or_die(Trace::open(dir / "expected"));
+  const ModelConfig config = value_or_die(load_config(dir));
+  const CacheMap map = cache_map(trace, config, 3, 0, 1, CacheSide::kBoth);
+  EXPECT_EQ(map.wrong, 0);
+  EXPECT_EQ(map.at(1, config.prefix_tokens + 1).state, SlotState::kBefore);
+  EXPECT_EQ(map.at(1, map.slots - 1).written, 3);
+  EXPECT_EQ(cache_map(trace, config, 2, 0, 1, CacheSide::kBoth).slots, 0);
+}
+
 TEST(CacheMap, BeamsMoveOwners) {
-  const std::string name = "ps_n2_t3_beam";
-  const Trace trace = trace_of(name);
-  const ModelConfig config = config_of(name);
+  const Recorded run(3);
+  const Trace& trace = *run.trace;
+  const ModelConfig& config = run.config;
   bool reordered = false, moved = false;
   for (const TraceStep& step : trace.steps()) {
     if (step.op != StepOp::kReorderCache) continue;
@@ -89,13 +124,14 @@ TEST(CacheMap, BeamsMoveOwners) {
       for (const CacheSlot& slot : map.cells) moved = moved || slot.owner != row;
     }
   }
-  if (reordered) EXPECT_TRUE(moved);
+  EXPECT_TRUE(reordered);
+  EXPECT_TRUE(moved);
 }
 
 TEST(CacheMap, ADamagedSlotIsShownWhereItIs) {
-  const std::string name = "ps_n4_t2_decode_leftpad";
-  const Trace trace = trace_of(name);
-  const ModelConfig config = config_of(name);
+  const Recorded run(1);
+  const Trace& trace = *run.trace;
+  const ModelConfig& config = run.config;
   const std::int64_t last = trace.steps().back().step;
   TempDir dir;
   const auto at = [](Tensor& t, std::int64_t row, std::int64_t slot) {

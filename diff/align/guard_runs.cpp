@@ -3,6 +3,7 @@
 
 #include "core/config.h"
 #include "diff/align/guard.h"
+#include "diff/align/weight_sums.h"
 #include "diff/mask/step_mask.h"
 
 namespace ps {
@@ -198,6 +199,14 @@ std::vector<Finding> guard_runs(const Trace& candidate, const Trace& expected,
                                 const std::vector<StepPair>& steps) {
   std::vector<Finding> out;
   same_model(candidate, expected, out);
+  const Result<TraceExtras> mine = trace_extras(candidate), theirs = trace_extras(expected);
+  for (const Result<TraceExtras>* extras : {&mine, &theirs}) {
+    if (!extras->ok()) {
+      out.push_back(invalid({}, "capture-manifest", "", extras->error().line()));
+      return out;
+    }
+  }
+  if (auto f = other_weights(mine->weights, theirs->weights)) out.push_back(*std::move(f));
   for (const StepPair& step : steps) {
     if (step.candidate == nullptr || step.expected == nullptr) continue;
     if (step.candidate->op != step.expected->op) {

@@ -23,7 +23,8 @@ bool is_input(std::string_view name) {
          name == "input_mask";
 }
 bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
+         point.ends_with(":q_mean_cache");
 }
 
 // The candidate's values of one step under canonical names.

@@ -95,12 +95,19 @@ bool IgnoreRules::empty_query(std::int64_t sample, std::int64_t token) const {
   return prefix_ == 0 && first_real_[static_cast<std::size_t>(sample)] > past_ + token;
 }
 
+// A softmax over one key gives 1 whatever its score.
+bool IgnoreRules::one_key(std::int64_t sample, std::int64_t token) const {
+  return prefix_ == 0 && past_ + token == first_real_[static_cast<std::size_t>(sample)];
+}
+
 std::optional<Tensor> IgnoreRules::mask_for(std::string_view point, const Shape& shape) const {
-  if (!inputs_.attention_mask && blind_.empty()) return std::nullopt;
   const std::optional<PointRef> ref = find_point(canonical_point(point));
   if (!ref) return std::nullopt;
   // What is no row of attention is a value like any other: a mask from outside knows no padding.
   if (inputs_.visible) return blind_rows(ref->spec->op, shape);
+  // In cross-KV layers each query sees the other replicas' keys too.
+  const bool scores = ref->spec->op == "scores" && shape.size() == 4 && shape[2] == inputs_.length;
+  if (!inputs_.attention_mask && !scores) return std::nullopt;
   const std::vector<std::string_view> axes = split(ref->spec->axes, ',');
   if (axes.size() != shape.size()) return std::nullopt;
   // The axis of samples (alone or inside replica-major rows), of query tokens, of cache slots.
@@ -135,8 +142,8 @@ std::optional<Tensor> IgnoreRules::mask_for(std::string_view point, const Shape&
         ignored = t >= skipped && padding_column(b, t - skipped);
       } else {
         const std::int64_t token = t % inputs_.length;
-        ignored =
-            padding_query(b, token) || (is_attention_row(ref->spec->op) && empty_query(b, token));
+        ignored = padding_query(b, token) || (scores && one_key(b, token)) ||
+                  (is_attention_row(ref->spec->op) && empty_query(b, token));
       }
       // Rows come before tokens in every point of the table, so this is row-major.
       mask.as<std::uint8_t>()[static_cast<std::size_t>(r * tokens + t)] = ignored ? 1 : 0;

@@ -24,6 +24,7 @@ class IgnoreRules {
  private:
   bool padding_query(std::int64_t sample, std::int64_t token) const;
   bool empty_query(std::int64_t sample, std::int64_t token) const;
+  bool one_key(std::int64_t sample, std::int64_t token) const;
   void read_visible();
   std::optional<Tensor> blind_rows(std::string_view op, const Shape& shape) const;
   bool padding_column(std::int64_t sample, std::int64_t column) const;

@@ -212,7 +212,8 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   const std::optional<TensorView> captured = lookup(op.point);
   if (!captured) {
     if (options_.own_run) {
-      PS_TRY(const Tensor unused, reference_.own(op.point));
+      PS_TRY(const Tensor own, reference_.own(op.point));
+      if (own_) own_(op.point, own);
     }
     return {};
   }
@@ -224,6 +225,7 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   std::optional<Tensor> own;
   if (options_.own_run) {
     PS_TRY(own, reference_.own(op.point));
+    if (own_) own_(op.point, *own);
   }
   if (!replayed.ok()) {
     // After a value of a wrong shape, what is made of it cannot be judged.

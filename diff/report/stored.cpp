@@ -5,6 +5,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "diff/report/stored_votes.h"
 
 namespace ps {
 
@@ -163,6 +164,9 @@ Result<Report> read_report(const std::filesystem::path& path) {
     }
   }
   if (const double power = number_of(json, "power"); power == power) report.power = power;
+  if (const Json* votes = json.find("replicas"); votes != nullptr) {
+    PS_TRY(report.replicas, read_votes(*votes, path.string() + ": /replicas"));
+  }
   report.environment = fields_of(json, "environment");
   report.inputs = fields_of(json, "inputs");
   report.timing = fields_of(json, "timing");

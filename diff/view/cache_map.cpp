@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "diff/lint/cache.h"
 
@@ -136,6 +137,12 @@ class History {
     before_ = now;
   }
 
+  // A reorder that was not captured: nothing is known of what stands where.
+  void forget() {
+    before_ = {};
+    rows_.clear();
+  }
+
   const std::vector<CacheSlot>* row(std::int64_t row) const {
     return row < std::ssize(rows_) ? &rows_[static_cast<std::size_t>(row)] : nullptr;
   }
@@ -193,7 +200,7 @@ std::string_view to_string(SlotState state) {
     case SlotState::kWritten:
       return "written";
     case SlotState::kBefore:
-      return "from before";
+      return "not followed";
     case SlotState::kOverwritten:
       return "overwritten";
     case SlotState::kStale:
@@ -213,6 +220,7 @@ CacheMap cache_map(const Trace& trace, const ModelConfig& config, std::int64_t s
   std::map<std::pair<std::int64_t, bool>, History> histories;
   for (const TraceStep& s : trace.steps()) {
     if (s.rank != rank || s.step > step || s.op == StepOp::kGenerate || !s.tensors) continue;
+    std::set<std::pair<std::int64_t, bool>> seen;
     for (const auto& entry : s.tensors->entries()) {
       const auto name = cache_name(entry.name);
       if (!name || name->layer >= config.layers || entry.view.shape.size() != 4) continue;
@@ -220,9 +228,14 @@ CacheMap cache_map(const Trace& trace, const ModelConfig& config, std::int64_t s
         continue;
       }
       const auto key = std::pair(name->layer, name->keys);
+      seen.insert(key);
       History& history = histories.try_emplace(key, config, name->layer, name->keys).first->second;
       const Cells cells{&entry.view};
       s.op == StepOp::kReorderCache ? history.reorder(s, cells) : history.forward(s, cells);
+    }
+    if (s.op != StepOp::kReorderCache) continue;
+    for (auto& [key, history] : histories) {
+      if (!seen.contains(key)) history.forget();
     }
   }
   CacheMap out;

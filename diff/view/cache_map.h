@@ -18,7 +18,7 @@ enum class SlotState : std::uint8_t {
   kPrefix,       // the replica's prefix
   kPadding,      // of a token that does not count
   kWritten,      // by a step of this trace
-  kBefore,       // it was there when the trace begins
+  kBefore,       // of a step that the trace lacks, or whose cache it lacks
   kOverwritten,  // its bytes changed in a later step: a double write
   kStale,        // a reorder should have moved another row here, and did not
   kForeign,      // a new slot that does not hold the step's own key or value

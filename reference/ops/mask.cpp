@@ -1,6 +1,7 @@
 // Which columns a query may attend (parscale.md 3.5), as a boolean: true = may.
 #include "reference/bridge.h"
 #include "reference/ops/blocks.h"
+#include "reference/ops/sparse_attention.h"
 
 namespace ps::reference {
 
@@ -60,6 +61,9 @@ Tables position_and_mask_tables(Net& net) {
   };
   // Where every layer slides, the one mask of the model is the window's.
   out.mask = add("model:mask", all ? window : 0);
+  if (const std::optional<SparseAttention> sparse = sparse_attention(net.config())) {
+    block_allowed(net, *sparse);
+  }
   if (any) out.mask_sliding = all ? out.mask : add("model:mask_sliding", window);
   return out;
 }

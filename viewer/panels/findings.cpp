@@ -105,8 +105,7 @@ class FindingsPanel final : public Panel {
     if (f.severity != Severity::kInfo) {
       ImGui::Spacing();
       ImGui::TextDisabled("how sure");
-      ImGui::TextWrapped("%s: %s", std::string(to_string(f.confidence)).c_str(),
-                         std::string(meaning_of(f.confidence)).c_str());
+      ImGui::TextWrapped("%s", std::string(meaning_of(f.confidence)).c_str());
     }
     if (!f.evidence.empty()) {
       ImGui::Spacing();

@@ -20,9 +20,11 @@ namespace {
 
 constexpr float kFontSize = 15;
 
-ImFont* font_of(unsigned char* begin, const unsigned char* end, const char* name) {
+ImFont* font_of(unsigned char* begin, const unsigned char* end, const char* name,
+                bool only_what_is_missing = false) {
   ImFontConfig config;
   config.FontDataOwnedByAtlas = false;
+  config.MergeMode = only_what_is_missing;
   config.OversampleH = 1;  // whole pixels: nearest texels are then exact
   config.OversampleV = 1;
   config.PixelSnapH = true;
@@ -35,6 +37,7 @@ ImFont* font_of(unsigned char* begin, const unsigned char* end, const char* name
 
 void add_fonts(Ui& ui) {
   ui.text = font_of(ps_font_text, &ps_font_text_end, "Noto Sans");
+  font_of(ps_font_mono, &ps_font_mono_end, "arrows and signs for Noto Sans", true);
   ui.mono = font_of(ps_font_mono, &ps_font_mono_end, "Noto Sans Mono");
 }
 
