@@ -109,7 +109,8 @@ Result<void> probe_model(const Arguments& arguments, const std::string& model_di
                          const std::optional<std::string>& expected, Report& report) {
   PS_TRY(const Model model, open_model_at(model_dir));
   if (sparse_attention(model.config)) {
-    return bad_input(model_dir, "its attention chooses blocks by queries and keys, which a probe sets",
+    return bad_input(model_dir,
+                     "its attention chooses blocks by queries and keys, which a probe sets",
                      "a recorded case of it: mask probe CASE_DIR");
   }
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, kDefaultCandidate));
