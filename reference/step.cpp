@@ -142,8 +142,12 @@ at::Tensor StepByOps::context_bound_of(const Op& context, Pass& pass, const Tens
     if (!value.ok()) return {};
     values.push_back(value->exact);
   }
-  return attention_bound(*net_.context().config, values[0], values[1], in[1], values[2], in[0],
-                         exact, units);
+  try {
+    return attention_bound(*net_.context().config, values[0], values[1], in[1], values[2], in[0],
+                           exact, units);
+  } catch (const std::exception&) {  // shapes of a trace that no right run has
+    return {};
+  }
 }
 
 // An op that is done right on given inputs has a bound of its own; a chain, and an op done wrong,
