@@ -96,6 +96,10 @@ double distance(const Scene& scene, const at::Tensor& value) {
   if (!same_shape(value, scene.observed())) return HUGE_VAL;
   const at::Tensor error =
       (scene.observed().to(at::kDouble) - value.to(at::kDouble)) * scene.counts();
+  // A NaN where the candidate has a number is as far away as can be.
+  const at::Tensor lost =
+      at::isfinite(scene.observed()).logical_and(at::isfinite(value).logical_not());
+  if (lost.logical_and(scene.counts().gt(0)).any().item<bool>()) return HUGE_VAL;
   const double sum = at::nan_to_num(error, 0.0, 0.0, 0.0).square().sum().item<double>();
   return std::sqrt(sum);
 }

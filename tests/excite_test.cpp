@@ -76,10 +76,10 @@ Checked check(const std::vector<std::string>& more) {
 TEST(OwnInputs, ARightModelPassesAndShowsMore) {
   PS_NEEDS_REFERENCE();
   for (const char* dtype : {"f32", "bf16", "f16"}) {
-    const Checked own = check({"--dtype", dtype, "--random", "2x5", "--own-inputs"});
+    const Checked own = check({"--dtype", dtype, "--random", "2x5"});
     EXPECT_EQ(own.code, 0) << own.report["findings"].dump(1);
     EXPECT_TRUE(own.report["environment"]["own_inputs"].is_array()) << dtype;
-    const Checked natural = check({"--dtype", dtype, "--random", "2x5"});
+    const Checked natural = check({"--dtype", dtype, "--random", "2x5", "--natural"});
     EXPECT_FALSE(natural.report["environment"].contains("own_inputs"));
     EXPECT_GE(own.report["power"].get<double>(), natural.report["power"].get<double>()) << dtype;
   }
@@ -94,8 +94,8 @@ TEST(OwnInputs, AnotherEpsilonIsFoundAndNamedInEveryType) {
   config["rms_norm_eps"] = 1e-5;
   put_file(dir / "eps" / "config.json", config.dump());
   for (const char* dtype : {"f32", "bf16", "f16"}) {
-    const Checked own = check({"--dtype", dtype, "--random", "2x5", "--own-inputs", "--candidate",
-                               (dir / "eps").string()});
+    const Checked own =
+        check({"--dtype", dtype, "--random", "2x5", "--candidate", (dir / "eps").string()});
     EXPECT_EQ(own.code, 1) << dtype;
     ASSERT_FALSE(own.report["findings"].empty()) << dtype;
     const Json& first = own.report["findings"][0];

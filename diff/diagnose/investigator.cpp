@@ -122,7 +122,7 @@ std::vector<Explanation> Investigator::search(const JudgedPoint& point,
         e.signature = suspect.signature;
         const Comparison c = compare_with(point, *suspect.replayed);
         e.ratio = c.ratio;
-        e.rel_l2 = c.rel_l2;
+        e.rel_l2 = c.class_mismatches > 0 ? HUGE_VAL : c.rel_l2;
         e.explains = c.ok();
         if (c.same_shape) out.push_back(std::move(e));
         return true;
@@ -200,6 +200,7 @@ Finding Investigator::unnamed(std::int64_t step, const JudgedPoint& point,
   f.evidence.insert(f.evidence.end(), a.evidence.begin(), a.evidence.end());
   if (!point.expected.law.empty()) f.evidence.emplace_back("law", json_string(point.expected.law));
   std::vector<Explanation> nearest = near;
+  std::erase_if(nearest, [](const Explanation& e) { return !std::isfinite(e.rel_l2); });
   std::stable_sort(nearest.begin(), nearest.end(),
                    [](const Explanation& x, const Explanation& y) { return x.rel_l2 < y.rel_l2; });
   std::string list = "[";
@@ -303,8 +304,11 @@ std::vector<Finding> Investigator::findings(const std::optional<FirstDivergence>
   name_by_others(out);
   for (std::size_t i = 0; i < out.size() && i < also_.size(); ++i) {
     if (also_[i].empty()) continue;
-    std::vector<std::string> points = also_[i];
-    if (points.size() > 8) points.resize(8);
+    std::vector<std::string> points;
+    for (const std::string& point : also_[i]) {
+      const bool known = std::find(points.begin(), points.end(), point) != points.end();
+      if (!known && points.size() < 8) points.push_back(point);
+    }
     out[i].evidence.emplace_back("also_at", list_json(points));
     out[i].evidence.emplace_back("points", std::to_string(also_[i].size() + 1));
   }

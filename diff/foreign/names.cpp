@@ -24,16 +24,6 @@ std::vector<std::string> words_of(const std::string& line) {
   return out;
 }
 
-std::vector<std::string> split_at(std::string_view text, char c) {
-  std::vector<std::string> out;
-  while (true) {
-    const std::size_t at = text.find(c);
-    out.emplace_back(text.substr(0, at));
-    if (at == text.npos) return out;
-    text.remove_prefix(at + 1);
-  }
-}
-
 std::string replaced(std::string text, std::string_view what, std::string_view by) {
   for (std::size_t at = 0; (at = text.find(what, at)) != text.npos; at += by.size()) {
     text.replace(at, what.size(), by);

@@ -100,7 +100,8 @@ std::vector<Row> rows_for(const Model& model, DType run) {
   add("a constant of sqrt(eps)", [&](std::size_t) { return edge; });
   add("zeros", [](std::size_t) { return 0.0; });
   add("a constant of 1", [](std::size_t) { return 1.0; });
-  const bool half = run == DType::kF16;
+  // A run in float16 may not hold them, nor a table that is stored in it.
+  const bool half = run == DType::kF16 || table.dtype == DType::kF16;
   // In float16 a one-hot row may overflow behind the norm, and a large one in a tied head: rightly.
   if (!half) {
     const double one = std::sqrt(static_cast<double>(h));

@@ -3,6 +3,7 @@
 #include "diff/report/text.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "diff/report/baseline.h"
@@ -163,8 +164,10 @@ class Writer {
     });
     if (clean) {  // nothing to look for, so nothing to look at
       const PointRow* row = worst_points(report_, 1).front();
-      paragraph("", points_summary(report_) + "; the worst has " + ratio_text(row->ratio) +
-                        " of the error that rounding explains: " + row->point);
+      // Rounded down: a run that is right must not read as if it touched its bound.
+      const double share = std::min(std::floor(row->ratio * 1000.0) / 10.0, 99.9);
+      paragraph("", points_summary(report_) + "; the worst has " + number_text(share) +
+                        " % of the error that rounding explains: " + row->point);
       return;
     }
     const Strip strip = strip_of(report_);

@@ -5,6 +5,26 @@ namespace ps::reference::faults {
 
 namespace {
 
+constexpr double kSame = 0.05;  // of a slot's size
+
+// Whose slot this is, by distance: another request's of the same number rather than one that holds
+// the same by chance (all padding is alike in the first layer); -1: no other request's.
+std::int64_t owner_of(const at::Tensor& apart, std::int64_t i, std::int64_t slots) {
+  const std::int64_t row = i / slots;
+  std::int64_t best = -1;
+  double least = kSame;
+  for (std::int64_t other = i % slots; other < apart.size(0); other += slots) {
+    const double d = apart[other].item<double>();
+    if (other / slots == row || d > least) continue;
+    least = d;
+    best = other;
+  }
+  if (best >= 0) return best;
+  const std::int64_t nearest = apart.argmin().item<std::int64_t>();
+  const bool fits = apart[nearest].item<double>() <= kSame && nearest / slots != row;
+  return fits ? nearest : -1;
+}
+
 void propose(Scene& scene, Proposals& out) {
   const std::vector<Point> caches = scene.ops("cache_append");
   if (!scene.solving() || caches.empty() || caches.back() != scene.point()) return;
@@ -22,12 +42,11 @@ void propose(Scene& scene, Proposals& out) {
   std::int64_t replaced = 0;
   for (std::int64_t i = 0; i < rows * slots; ++i) {
     source.push_back(i);
-    if (off[i].item<double>() < 0.05) continue;
+    if (off[i].item<double>() < kSame) continue;
     if (i % slots < prefix) return;  // a wrong prefix is another fault
     const at::Tensor apart = (right - found[i]).norm(2, 1) / size;
-    const std::int64_t nearest = apart.argmin().item<std::int64_t>();
-    if (apart[nearest].item<double>() > 0.05 || nearest / slots == i / slots) return;
-    source.back() = nearest;
+    source.back() = owner_of(apart, i, slots);
+    if (source.back() < 0) return;
     ++replaced;
   }
   if (replaced == 0 || replaced == rows * (slots - prefix)) return;

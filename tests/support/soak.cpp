@@ -1,5 +1,6 @@
 #include "tests/support/soak.h"
 
+#include "diff/isolate/excite.h"
 #include "diff/isolate/lockstep.h"
 #include "diff/run/inputs.h"
 #include "model/candidate.h"
@@ -42,6 +43,13 @@ SoakResult soak_one(std::uint64_t seed, std::uint64_t index, const std::filesyst
   Result<Report> report = lockstep(*candidate, *reference, model.config, plan, how);
   if (!report.ok()) {
     out.trouble = report.error().line();
+    return out;
+  }
+  // What `check --own-inputs` adds: a model that passes on natural inputs passes on those too.
+  const Openers open{[&](const Model& m) { return open_candidate(m, options); },
+                     [&](const Model& m) { return open_reference(m, truth); }};
+  if (const Result<void> own = excite(model, model.config, open, how, *report); !own.ok()) {
+    out.trouble = own.error().line();
     return out;
   }
   for (const PointRow& row : report->points) {

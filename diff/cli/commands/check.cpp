@@ -43,9 +43,9 @@ constexpr Option kOptions[] = {
     {"--invariants", "",
      "also check the candidate without a reference: causality, chunks,\n"
      "decode, batch order, padding, determinism, aggregation"},
-    {"--own-inputs", "",
-     "a second run, on embeddings made to excite each op (scaled to epsilon,\n"
-     "constant, one-hot, zero, large)"},
+    {"--natural", "",
+     "only the given inputs: without the second run, on embeddings made to\n"
+     "excite each op (scaled to epsilon, constant, one-hot, zero, large)"},
     {"--first", "", "stop at the first divergence"},
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
@@ -156,7 +156,7 @@ Result<int> run(const Arguments& arguments) {
   PowerMeter power(reference->faults(/*only_applicable=*/true), model.config);
   options.power = &power;
   PS_TRY(Report report, lockstep(*candidate, *reference, model.config, plan, options));
-  if (arguments.has("--own-inputs")) {
+  if (!arguments.has("--natural")) {
     const Openers open = {[&](const Model& own) { return open_engine(own, choice); },
                           [&](const Model& own) { return open_reference(own, truth); }};
     PS_TRY_VOID(excite(model, candidate_model.config, open, options, report));

@@ -23,16 +23,19 @@ constexpr Option kOptions[] = {
     {"--model", "DIR", "config and weights of the model that the trace is of"},
     kAttention,
     {"--loss", "NAME",
-     "what grad/... of the trace are gradients of: next-token (mean cross entropy\n"
-     "of real next tokens), next-token-all (padding counts too), next-token-sum,\n"
-     "or sum (of all logits); default: from grad/lm_head, else what fits best"},
+     "what grad/... of the trace are gradients of: next-token (mean cross\n"
+     "entropy of real next tokens), next-token-all (padding counts too),\n"
+     "next-token-sum, or sum (of all logits); default: from grad/lm_head, else\n"
+     "what fits best"},
     {"--frozen", "PATTERN",
-     "parameters that have no gradient on purpose ('*' is a wildcard); may be repeated"},
+     "parameters that have no gradient on purpose ('*' is a wildcard); may be\n"
+     "repeated"},
     kNames,
     kThreads,
     {"--repro", "DIR",
      "write the first divergence alone: repro.safetensors (inputs, weights,\n"
-     "the candidate's output, the right one) and repro.py, a short torch script"},
+     "the candidate's output, the right one) and repro.py, a short torch\n"
+     "script"},
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
     {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},

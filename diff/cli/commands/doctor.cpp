@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <sstream>
 #include <thread>
 #include <unistd.h>
 
@@ -78,6 +79,29 @@ Line machine() {
   return {"machine", State::kOk, text, ""};
 }
 
+// CUdevice_attribute: the compute capability.
+constexpr int kMajor = 75, kMinor = 76;
+#ifdef PS_CUDA_MAJOR
+constexpr int kToolkit = PS_CUDA_MAJOR;
+#else
+constexpr int kToolkit = 0;
+#endif
+
+// A kernel for sm_XY runs on every device of the same X and no smaller Y.
+bool runs_on(int major, int minor) {
+#ifdef PS_CUDA_ARCHS
+  std::istringstream archs(std::string(PS_CUDA_ARCHS).substr(0, 3) == "sm "
+                               ? std::string(PS_CUDA_ARCHS).substr(3)
+                               : std::string());
+  for (int arch = 0; archs >> arch;) {
+    if (arch / 10 == major && arch % 10 <= minor) return true;
+  }
+#else
+  (void)major, (void)minor;
+#endif
+  return false;
+}
+
 // Through the driver's own library, without the toolkit: exactly what a CUDA program would see.
 Line gpu() {
   const std::string driver = first_line("/proc/driver/nvidia/version");
@@ -90,6 +114,8 @@ Line gpu() {
   using Init = int (*)(unsigned);
   using Number = int (*)(int*);
   using Name = int (*)(char*, int, int);
+  using Attribute = int (*)(int*, int, int);
+  using Memory = int (*)(std::size_t*, int);
   const auto init = reinterpret_cast<Init>(::dlsym(cuda, "cuInit"));
   const auto version = reinterpret_cast<Number>(::dlsym(cuda, "cuDriverGetVersion"));
   const auto count = reinterpret_cast<Number>(::dlsym(cuda, "cuDeviceGetCount"));
@@ -98,21 +124,41 @@ Line gpu() {
     return {"GPU", State::kMissing, "libcuda.so.1 is not NVIDIA's", "install NVIDIA's driver"};
   }
   const int code = init(0);
+  const auto attribute = reinterpret_cast<Attribute>(::dlsym(cuda, "cuDeviceGetAttribute"));
+  const auto memory = reinterpret_cast<Memory>(::dlsym(cuda, "cuDeviceTotalMem_v2"));
   int devices = 0, cuda_version = 0;
   version(&cuda_version);
   if (code != 0 || count(&devices) != 0 || devices == 0) {
     return {"GPU", State::kNote, "a driver, and no device (cuInit: " + std::to_string(code) + ")",
             "in a container, start it with its GPUs; the model runs on the host meanwhile"};
   }
-  std::string found = std::to_string(devices) + (devices == 1 ? " device: " : " devices: ");
+  std::string found = std::to_string(devices) + (devices == 1 ? " device: " : " devices: "), fix;
   for (int i = 0; i < devices; ++i) {
     std::array<char, 128> text{};
     name(text.data(), static_cast<int>(text.size()) - 1, i);
     found += (i > 0 ? ", " : "") + std::string(text.data());
+    int major = 0, minor = 0;
+    std::size_t bytes = 0;
+    const bool known = attribute != nullptr && attribute(&major, kMajor, i) == 0 &&
+                       attribute(&minor, kMinor, i) == 0;
+    if (known) found += " (sm_" + std::to_string(major * 10 + minor);
+    if (known && memory != nullptr && memory(&bytes, i) == 0) {
+      found += ", " + std::to_string(bytes >> 30) + " GiB";
+    }
+    if (known) found += ")";
+    if (known && fix.empty() && !runs_on(major, minor)) {
+      const std::string sm = std::to_string(major * 10 + minor);
+      fix = "no kernel of this program runs on sm_" + sm +
+            ": build it where nvcc is, with -DPARSCOPE_CUDA_ARCHS=" + sm;
+    }
   }
   found += "; driver for CUDA " + std::to_string(cuda_version / 1000) + "." +
            std::to_string(cuda_version % 1000 / 10);
-  return {"GPU", State::kOk, found, ""};
+  if (cuda_version / 1000 < kToolkit && fix.empty()) {
+    fix = "the kernels were built with CUDA " + std::to_string(kToolkit) +
+          ": update NVIDIA's driver; the model runs on the host meanwhile";
+  }
+  return {"GPU", fix.empty() ? State::kOk : State::kNote, found, fix};
 }
 
 std::vector<Line> torch() {
