@@ -72,7 +72,7 @@ TEST(ViewerProgram, DrawsAPictureWithoutADisplay) {
     EXPECT_EQ(ran.out + ran.err, "");
   }
   EXPECT_EQ(get_file(a).substr(1, 3), "PNG");
-  EXPECT_EQ(get_file(a), get_file(b));
+  EXPECT_TRUE(get_file(a) == get_file(b));
 }
 
 TEST(ViewerProgram, ParscopeViewStartsIt) {
@@ -127,7 +127,7 @@ TEST(ViewerProgram, WithoutADisplayItSaysWhatNeedsNone) {
 }
 
 // What the window shows, read back from it, is the picture that is drawn without one.
-TEST(ViewerWindow, DISABLED_ShowsTheSameBytesAsThePicture) {
+TEST(ViewerWindow, ShowsTheSameBytesAsThePicture) {
   const Display_ display;
   if (display.name().empty()) GTEST_SKIP() << "no Xvfb here";
   const TempDir dir, config;
@@ -142,7 +142,7 @@ TEST(ViewerWindow, DISABLED_ShowsTheSameBytesAsThePicture) {
   ASSERT_EQ(gl.code, 0) << gl.err;
   const Ran picture = run_program(diverged({"--screenshot", dir / "picture.png"}));
   ASSERT_EQ(picture.code, 0) << picture.err;
-  EXPECT_EQ(get_file(dir / "window.png"), get_file(dir / "picture.png"));
+  EXPECT_TRUE(get_file(dir / "window.png") == get_file(dir / "picture.png"));
   EXPECT_GT(get_file(dir / "gl.png").size(),
             get_file(dir / "picture.png").size() / 2);  // not blank
   EXPECT_TRUE(std::filesystem::exists(config.path() / "parscope" / "layout-triage.ini"));
