@@ -59,6 +59,56 @@ TEST_F(ViewerPanels, MaskOfAProgramShowsEveryWrongCellAndGoesThere) {
   });
 }
 
+TEST_F(ViewerPanels, NextGoesThroughTheWrongCellsOfAMask) {
+  const std::string sizes = "B=2 H=3 Q=24 KV=24; ";
+  must("open " + as_word(sizes + "causal"));
+  must("open " + as_word(sizes + "causal & !(heads(2) & q_range(9,10) & kv_range(4,5)) | "
+                                 "batches(1) & q_range(3,4) & kv_range(17,18)"));
+  // Opened, and looked at where it is wrong first: a plane after (0, 0).
+  EXPECT_EQ(app.state.selection.at("head"), 2);
+  EXPECT_EQ(app.state.selection.at("query"), 9);
+  EXPECT_EQ(app.state.selection.at("key"), 4);
+  must("head 1");
+  must("at batch=1 query=0 key=0");
+  must("next");
+  EXPECT_EQ(app.state.selection.at("query"), 3);
+  EXPECT_EQ(app.state.selection.at("key"), 17);
+  must("head 2");
+  must("next");
+  must("next");
+  EXPECT_EQ(app.state.selection.at("query"), 3);  // round and round within the plane
+  must("previous");
+  EXPECT_EQ(app.state.selection.at("query"), 9);
+  alone("mask");
+  must("move 3,-2");
+  EXPECT_EQ(app.state.selection.at("query"), 12);
+  EXPECT_EQ(app.state.selection.at("key"), 2);
+  EXPECT_FALSE(app.execute("head 3").ok());
+  EXPECT_FALSE(app.execute("batch 2").ok());
+}
+
+TEST_F(ViewerPanels, EqualMasksHaveNoNextWrongCell) {
+  must("open " + as_word(shared_scene().expected_mask.string()));
+  EXPECT_FALSE(app.execute("next").ok());
+  must("open " + as_word(shared_scene().expected_mask.string()));
+  EXPECT_FALSE(app.execute("next").ok());
+  EXPECT_FALSE(app.execute("first").ok());
+}
+
+TEST_F(ViewerPanels, TilesOfBlockListsLieOverTheMask) {
+  open_masks();
+  alone("mask");
+  const Frame without = drawn(kWidth, kHeight);
+  must("set mask.blocks 7x5");
+  settle();
+  EXPECT_NE(difference(drawn(kWidth, kHeight), without), "");
+  must("set mask.blocks nonsense");
+  settle();
+  must("set mask.blocks");
+  settle();
+  EXPECT_EQ(app.state.display.option("mask.blocks"), "");
+}
+
 TEST_F(ViewerPanels, MaskExpressionIsDrawnAndItsMistakesAreSaid) {
   open_diverged();
   must("set mask.expression \"expected & ~actual\"");
@@ -89,9 +139,10 @@ TEST_F(ViewerPanels, AttentionThumbnailLeadsToItsHead) {
   settle();
   drive([&](ImGuiTestContext* ctx) {
     ctx->WindowFocus("Attention###attention");
-    const Canvas c = canvas("attention.heads");
-    // Row 2, column 7: layer 2, head 1 of replica 1 (6 heads each).
-    ctx->MouseMoveToPos(ImVec2(c.x_of(7) + 12, c.y_of(2) + 4));
+    const Canvas c = canvas("attention.heads.1");
+    IM_CHECK_EQ(c.rows, 3);
+    IM_CHECK_EQ(c.columns, 6);
+    ctx->MouseMoveToPos(ImVec2(c.x_of(1.5), c.y_of(2.5)));
     ctx->MouseClick();
     ctx->Yield(2);
     IM_CHECK_STR_EQ(app.state.selection.point.c_str(), "model.layers.2.self_attn:probs");

@@ -41,8 +41,8 @@ bool has_step_file(const fs::path& dir) {
 }
 
 constexpr std::string_view kWanted =
-    "a trace, a .safetensors file, a report (report.json or its folder), a mask program, a golden "
-    "mask case or a model's folder";
+    "a trace, a .safetensors file, a report (report.json or its folder), a mask (a program, an "
+    "expression, FILE.safetensors:NAME), a golden mask case or a model's folder";
 
 Result<Kind> kind_of_json(const fs::path& path) {
   PS_TRY(const std::string text, read_text(path));
@@ -111,7 +111,11 @@ Result<RunPtr> open_run(const fs::path& path) {
 }
 
 Result<Kind> kind_of(const fs::path& path) {
-  if (!is_there(path)) return bad_input(path.string(), "does not exist", std::string(kWanted));
+  if (!is_there(path)) {
+    // What `parscope mask` would read: FILE.json#/variants/0, FILE.safetensors:NAME, an expression.
+    if (mask::open_source(path.string(), std::nullopt).ok()) return Kind::kMask;
+    return bad_input(path.string(), "does not exist", std::string(kWanted));
+  }
   if (is_folder(path)) {
     if (is_there(path / "report.json")) return Kind::kReport;
     if (is_there(path / "trace.json") || has_step_file(path)) return Kind::kTrace;
@@ -122,6 +126,7 @@ Result<Kind> kind_of(const fs::path& path) {
   const std::string extension = path.extension().string();
   if (extension == ".safetensors") return Kind::kTrace;
   if (extension == ".json") return kind_of_json(path);
+  if (extension == ".mask" || extension == ".txt") return Kind::kMask;
   return bad_input(path.string(), "is nothing that can be shown", std::string(kWanted),
                    extension.empty() ? "a file without an extension" : "a " + extension + " file");
 }
@@ -152,12 +157,14 @@ Result<void> Session::open(const fs::path& path) {
       }
       PS_TRY(mask::Source source, mask::open_source(path.string(), std::nullopt));
       if (capture_.empty()) {
-        DeepLink words;  // a hash of the program's text, or of the name where it is a tensor
-        Report report;
+        Report report;  // a hash of the program, or of the name where it is a tensor
         report.findings.emplace_back().where =
             source.program ? mask::program_json(*source.program) : source.name;
         capture = capture_of(report);
       }
+      // For titles: one line, and of a file its name.
+      source.name = is_there(path) ? name_of(path) : source.name;
+      for (char& c : source.name) c = c == '\n' ? ' ' : c;
       masks_.push_back(std::make_shared<const mask::Source>(std::move(source)));
       break;
     }

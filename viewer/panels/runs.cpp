@@ -64,7 +64,7 @@ class RunsPanel final : public Panel {
     if (app.session.report_was_opened()) {
       ImGui::TableNextRow();
       cell_text("report");
-      cell_text(app.session.title());
+      cell_text(app.session.report_name());
       cell_text("");
       cell_text(std::to_string(app.session.report(0)->points.size()));
       cell_text("");

@@ -310,6 +310,8 @@ class TensorPanel final : public Panel {
              value_text(c.regression.slope, 4) + " x + " + value_text(c.regression.intercept, 3));
       ImGui::EndTable();
     }
+    if (app.session.report_was_opened() && app.state.selection.run == 0)
+      faint_text("Held to the bound for two runs; the report's is that of the op alone.");
     command_button(app, "Worst cell", "worst");
     histogram(c);
   }

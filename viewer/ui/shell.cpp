@@ -85,11 +85,13 @@ void Shell::panels() {
   if (!is_open(focus_)) focus_.clear();
   // The bars of tabs are drawn before the windows: they show who has the keyboard a frame later.
   if (!front_.empty() || !focus_.empty()) settle_ = std::max(settle_, 2);
+  const std::string front = all_there && !front_.empty() ? front_.front() : "";
   for (std::size_t i = 0; i < table.size(); ++i) {
     const std::string name(table[i].name);
     const auto found = open_.find(name);
     if (found == open_.end() || !found->second) continue;
-    const bool to_front = all_there && !front_.empty() && front_.front() == name;
+    // One a frame: of two that ask for it in the same frame, the first would be forgotten.
+    const bool to_front = front == name;
     const bool to_focus = all_there && front_.empty() && focus_ == name;
     if (to_focus || to_front) ImGui::SetNextWindowFocus();
     ImGui::SetNextWindowSize(ImVec2(ImGui::GetFontSize() * 40, ImGui::GetFontSize() * 26),

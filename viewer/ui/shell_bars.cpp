@@ -17,7 +17,13 @@ namespace {
 // "step 0  rank 0  model.layers.1.self_attn:probs  head=3 query=7"
 std::string place_words(const App& app) {
   const Selection& s = app.state.selection;
-  if (s.point.empty()) return "nothing selected";
+  if (s.point.empty()) {
+    if (app.session.masks().empty()) return "nothing selected";
+    std::string out = "mask";
+    for (const char* axis : {"batch", "head", "query", "key"})
+      out += std::string("  ") + axis + "=" + std::to_string(s.at(axis));
+    return out;
+  }
   std::string out = "step " + std::to_string(s.step);
   if (app.session.ranks().size() > 1) out += "  rank " + std::to_string(s.rank);
   out += "   " + s.point + "  ";
@@ -127,12 +133,16 @@ void Shell::toolbar() {
     const State& state = app_.state;
     choice(app_, to_string(app_.mode()),
            {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
-    ImGui::SameLine(0, ImGui::GetFontSize());
-    choice(app_, to_string(state.display.metric),
-           {{"ratio", "metric ratio"},
-            {"abs", "metric abs"},
-            {"rel", "metric rel"},
-            {"ulp", "metric ulp"}});
+    const bool only_masks = app_.session.runs().empty() && app_.session.reference() == nullptr &&
+                            app_.session.report(0) == nullptr;
+    if (!only_masks) {
+      ImGui::SameLine(0, ImGui::GetFontSize());
+      choice(app_, to_string(state.display.metric),
+             {{"ratio", "metric ratio"},
+              {"abs", "metric abs"},
+              {"rel", "metric rel"},
+              {"ulp", "metric ulp"}});
+    }
     ImGui::SameLine(0, ImGui::GetFontSize());
     command_button(app_, "|<##first", "first");
     ImGui::SameLine(0, 1);
