@@ -61,12 +61,13 @@ int run(std::span<const std::string> words) {
     if (command.name != name) continue;
     const std::span<const std::string> rest = words.subspan(1);
     for (const std::string& word : rest) {
-      if (word == "--") break;
+      if (word == "--" || (command.wraps && &word != rest.data())) break;
       if (word != "--help" && word != "-h" && !asks) continue;
       print(help_text(command));
       return 0;
     }
-    const Result<Arguments> arguments = Arguments::parse(name, rest, command.options);
+    const Result<Arguments> arguments =
+        Arguments::parse(name, rest, command.options, command.wraps);
     if (!arguments.ok()) return fail(arguments.error());
     const Result<int> code = command.run(arguments.value());
     return code.ok() ? code.value() : fail(code.error());

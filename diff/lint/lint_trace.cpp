@@ -6,6 +6,7 @@
 #include "diff/lint/cache.h"
 #include "diff/lint/lint.h"
 #include "diff/lint/trace_checks.h"
+#include "diff/shard/ledgers.h"
 #include "diff/shard/rank_model.h"
 
 namespace ps {
@@ -241,6 +242,8 @@ Result<Report> lint_trace(const std::filesystem::path& path,
       report.findings.push_back(std::move(f));
     }
   }
+  PS_TRY(const std::vector<StepLedger> ledgers, read_ledgers(path));
+  for (Finding& f : ledger_findings(ledgers)) report.findings.push_back(std::move(f));
   report.inputs.emplace_back("trace", json_string(path.string()));
   return report;
 }

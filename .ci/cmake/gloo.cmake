@@ -1,0 +1,17 @@
+# parscope_gloo: Gloo's collectives for ranks on CPUs, a module that parscope opens when it is one rank of several.
+# Debian's libgloo is a shared library with Redis and InfiniBand beside it, and LibTorch brings another Gloo: hence apart.
+find_path(PARSCOPE_GLOO_INCLUDE gloo/allreduce.h)
+find_library(PARSCOPE_GLOO_LIBRARY gloo)
+if(NOT PARSCOPE_GLOO_INCLUDE OR NOT PARSCOPE_GLOO_LIBRARY)
+  message(STATUS "no Gloo (Debian: libgloo-dev): ranks are simulated only")
+  return()
+endif()
+ps_glob(gloo_sources diff/ranks/gloo/*.cpp)
+add_library(parscope_gloo MODULE ${gloo_sources})
+ps_own(parscope_gloo)
+target_include_directories(parscope_gloo SYSTEM PRIVATE ${PARSCOPE_GLOO_INCLUDE})
+target_link_libraries(parscope_gloo PRIVATE ps_core ${PARSCOPE_GLOO_LIBRARY})
+target_link_options(parscope_gloo PRIVATE -Wl,--exclude-libs,ALL)
+if(NOT PARSCOPE_SANITIZE)
+  target_link_options(parscope_gloo PRIVATE -Wl,-z,defs)
+endif()
