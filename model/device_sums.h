@@ -1,5 +1,5 @@
-// A backend that adds up the values of ranks in other processes from device to device. Others go over
-// the host.
+// A backend that adds up the values of ranks in other processes from device to device. Others go
+// over the host.
 #pragma once
 
 #include "core/ranks.h"

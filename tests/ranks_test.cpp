@@ -1,5 +1,5 @@
-// Real ranks from the outside: processes under `parscope launch` and under the variables of torchrun
-// and mpirun, one of them killed, one of them different; ledgers in traces.
+// Real ranks from the outside: processes under `parscope launch` and under the variables of
+// torchrun and mpirun, one of them killed, one of them different; ledgers in traces.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -35,9 +35,10 @@ class RealRanks : public ::testing::Test {
 
 TEST_F(RealRanks, CheckFindsWhatSimulatedRanksFind) {
   for (const std::string tp : {"2", "4"}) {
-    const std::string model = fixtures_dir() / "models" / (tp == "2" ? "parscale-bytes" : "cross-attn-bytes");
-    const Words check = {"check",    model, "--tp",     tp,     "--dtype", "f32", "--random",
-                         "2x7",      "--steps", "1", "--device", "host",   "--json"};
+    const std::string model =
+        fixtures_dir() / "models" / (tp == "2" ? "parscale-bytes" : "cross-attn-bytes");
+    const Words check = {"check", model,     "--tp", tp,         "--dtype", "f32",   "--random",
+                         "2x7",   "--steps", "1",    "--device", "host",    "--json"};
     const Ran simulated = run_parscope(check);
     const Ran real = run_parscope(joined({"launch", "-n", tp}, check));
     ASSERT_EQ(simulated.code, 0) << simulated.err;
@@ -61,8 +62,9 @@ TEST_F(RealRanks, AWrongWeightIsFoundOnThemToo) {
     }
     return true;
   });
-  const Words check = {"check", bytes_model(), "--candidate", temp_ / "wrong", "--tp", "2",
-                       "--dtype", "f32", "--random", "2x5", "--device", "host", "--json"};
+  const Words check = {"check",    bytes_model(), "--candidate", temp_ / "wrong", "--tp",
+                       "2",        "--dtype",     "f32",         "--random",      "2x5",
+                       "--device", "host",        "--json"};
   const Ran simulated = run_parscope(check);
   const Ran real = run_parscope(joined({"launch", "-n", "2"}, check));
   EXPECT_EQ(real.code, 1) << real.err;
@@ -104,18 +106,29 @@ TEST_F(RealRanks, TraceIsThatOfSimulatedRanks) {
 }
 
 TEST_F(RealRanks, LaunchersVariablesAreRead) {
-  const Words words = {parscope_program(), "trace", bytes_model(), "--engine", "model",
-                       "--device", "host", "--tp", "2", "--prompt", "ab", "--points", "lm_head",
+  const Words words = {parscope_program(),
+                       "trace",
+                       bytes_model(),
+                       "--engine",
+                       "model",
+                       "--device",
+                       "host",
+                       "--tp",
+                       "2",
+                       "--prompt",
+                       "ab",
+                       "--points",
+                       "lm_head",
                        "-o"};
   {
     const FreePort port;
     std::vector<std::unique_ptr<Process>> ranks;
     for (const std::string r : {"0", "1"}) {
-      ranks.push_back(std::make_unique<Process>(
-          joined(words, {temp_ / "mpirun"}),
-          Words{"OMPI_COMM_WORLD_RANK=" + r, "OMPI_COMM_WORLD_SIZE=2",
-                "OMPI_COMM_WORLD_LOCAL_RANK=" + r, "MASTER_ADDR=localhost",
-                "MASTER_PORT=" + port.text()}));
+      ranks.push_back(
+          std::make_unique<Process>(joined(words, {temp_ / "mpirun"}),
+                                    Words{"OMPI_COMM_WORLD_RANK=" + r, "OMPI_COMM_WORLD_SIZE=2",
+                                          "OMPI_COMM_WORLD_LOCAL_RANK=" + r,
+                                          "MASTER_ADDR=localhost", "MASTER_PORT=" + port.text()}));
     }
     for (const auto& rank : ranks) {
       const Ran ran = rank->wait(std::chrono::seconds(60));
@@ -161,9 +174,9 @@ TEST_F(RealRanks, AKilledRankEndsTheOthersWithItsNameAndLeavesNoWholeTrace) {
   for (const std::size_t victim : {1u, 0u}) {
     const fs::path dir = temp_ / ("killed" + std::to_string(victim));
     const auto running = long_trace(dir, 4);
-    ASSERT_TRUE(comes_true(
-        [&] { return fs::exists(dir / "step-00002.rank-00003.safetensors.part"); },
-        std::chrono::seconds(60)))
+    ASSERT_TRUE(
+        comes_true([&] { return fs::exists(dir / "step-00002.rank-00003.safetensors.part"); },
+                   std::chrono::seconds(60)))
         << running->ranks[0]->err();
     running->ranks[victim]->signal(SIGKILL);
     const auto begun = std::chrono::steady_clock::now();
@@ -218,8 +231,8 @@ TEST_F(RealRanks, WrongNumbersOfRanksAreBadInput) {
   const Ran heads = run_parscope({"launch", "-n", "3", "check", bytes_model(), "--tp", "3"});
   EXPECT_EQ(heads.code, 2);
   EXPECT_NE(heads.err.find("REJ_HEADS"), std::string::npos) << heads.err;
-  const Ran taken = run_parscope(
-      {"launch", "-n", "2", "trace", bytes_model(), "--tp", "2", "-o", bytes_model()});
+  const Ran taken =
+      run_parscope({"launch", "-n", "2", "trace", bytes_model(), "--tp", "2", "-o", bytes_model()});
   EXPECT_EQ(taken.code, 2);
   EXPECT_NE(taken.err.find("[rank 1] parscope: rank 0: ended the run: "), std::string::npos)
       << taken.err;
@@ -240,8 +253,7 @@ TEST(Launch, GivesEveryRankItsVariablesAndReturnsTheWorstCode) {
 }
 
 TEST(Launch, SaysWhichSignalEndedARank) {
-  const Ran ran =
-      run_parscope({"launch", "-n", "2", "sh", "-c", "[ $RANK = 0 ] || kill -9 $$"});
+  const Ran ran = run_parscope({"launch", "-n", "2", "sh", "-c", "[ $RANK = 0 ] || kill -9 $$"});
   EXPECT_EQ(ran.code, 3);
   EXPECT_NE(ran.err.find("rank 1 was ended by signal 9"), std::string::npos) << ran.err;
 }
@@ -282,7 +294,8 @@ Ledger some_ledger() {
 }
 
 TEST(Ledgers, AreReadBackFromAManifest) {
-  const std::vector<StepLedger> ledgers = {{0, 0, some_ledger()}, {0, 1, some_ledger()}, {1, 0, {}}};
+  const std::vector<StepLedger> ledgers = {
+      {0, 0, some_ledger()}, {0, 1, some_ledger()}, {1, 0, {}}};
   const std::string text = with_ledgers("{\n \"format\": \"parscope-trace/1\"\n}\n", ledgers);
   EXPECT_EQ(nlohmann::json::parse(text)["collectives"].size(), 3u);
   const auto back = value_or_die(parse_ledgers(text, "x"));
@@ -291,10 +304,11 @@ TEST(Ledgers, AreReadBackFromAManifest) {
   EXPECT_EQ(back[1].rank, 1);
   EXPECT_EQ(with_ledgers("{\n \"a\": 1\n}\n", {}), "{\n \"a\": 1\n}\n");
   EXPECT_TRUE(value_or_die(parse_ledgers("{\"format\": 1}", "x")).empty());
-  for (const std::string bad :
-       {R"({"collectives": {}})", R"({"collectives": [{"step": 0}]})",
-        R"({"collectives": [{"step": 0, "rank": 0, "issued": [["all_reduce", [2], "f99", ""]]}]})",
-        R"({"collectives": [{"step": 0, "rank": 0, "issued": [["all_reduce", [-2], "float32", ""]]}]})"}) {
+  for (
+      const std::string bad :
+      {R"({"collectives": {}})", R"({"collectives": [{"step": 0}]})",
+       R"({"collectives": [{"step": 0, "rank": 0, "issued": [["all_reduce", [2], "f99", ""]]}]})",
+       R"({"collectives": [{"step": 0, "rank": 0, "issued": [["all_reduce", [-2], "float32", ""]]}]})"}) {
     const auto read = parse_ledgers(bad, "trace.json");
     ASSERT_FALSE(read.ok()) << bad;
     EXPECT_TRUE(read.error().line().starts_with("trace.json: /collectives")) << read.error().line();
@@ -340,16 +354,16 @@ TEST(Ledgers, LintAndDiagnoseCompareThoseOfATrace) {
   PS_NEEDS_REFERENCE();
   const TempDir temp;
   const std::string dir = temp / "t";
-  const Ran traced = run_parscope({"trace", bytes_model(), "--engine", "reference", "--tp", "2",
-                                   "--prompt", "abc", "-o", dir});
+  const Ran traced = run_parscope(
+      {"trace", bytes_model(), "--engine", "reference", "--tp", "2", "--prompt", "abc", "-o", dir});
   ASSERT_EQ(traced.code, 0) << traced.err;
   EXPECT_EQ(run_parscope({"lint", dir}).code, 0);
   auto manifest = nlohmann::json::parse(get_file(fs::path(dir) / "trace.json"));
   ASSERT_EQ(manifest["collectives"].size(), 2u);
   manifest["collectives"][1]["issued"].erase(3);
   put_file(fs::path(dir) / "trace.json", manifest.dump());
-  for (const Words& words : {Words{"lint", dir, "--json"},
-                             Words{"diagnose", dir, "--model", bytes_model(), "--json"}}) {
+  for (const Words& words :
+       {Words{"lint", dir, "--json"}, Words{"diagnose", dir, "--model", bytes_model(), "--json"}}) {
     const Ran ran = run_parscope(words);
     EXPECT_EQ(ran.code, 1) << ran.err;
     const auto findings = nlohmann::json::parse(ran.out)["findings"];

@@ -18,7 +18,6 @@ struct Command {
   std::string_view details;  // paragraphs and examples
   std::span<const Option> options;
   Result<int> (*run)(const Arguments& arguments);
-  bool wraps = false;  // options end at the first other word: what follows is another command
 };
 
 #define PS_COMMAND(name) const Command& name##_command();

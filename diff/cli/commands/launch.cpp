@@ -61,8 +61,7 @@ const Command& launch_command() {
       "  torchrun --nproc-per-node 2 --no-python parscope check MODEL --tp 2\n"
       "  mpirun -n 2 -x MASTER_ADDR=HOST -x MASTER_PORT=29501 parscope check MODEL --tp 2",
       kOptions,
-      run,
-      /*wraps=*/true};
+      run};
   return command;
 }
 
