@@ -7,6 +7,7 @@
 #include "core/config_fields.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/sparse_attention.h"
 
 namespace ps {
 
@@ -234,6 +235,11 @@ Result<ParsedConfig> parse_config(std::string_view json, const std::string& wher
   read_windows(fields, config);
   read_replicas(fields, config);
   check_weight_sizes(fields, config);
+  if (parsed.issues.empty() || std::none_of(parsed.issues.begin(), parsed.issues.end(),
+                                            [](const ConfigIssue& i) { return i.error; })) {
+    const Result<std::optional<SparseAttention>> sparse = read_sparse_attention(config);
+    if (!sparse.ok()) fields.error("sparse_attention", sparse.error().line());
+  }
   return parsed;
 }
 

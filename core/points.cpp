@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/result.h"
+#include "core/sparse_attention.h"
 
 namespace ps {
 
@@ -85,10 +86,32 @@ bool is_cross_kv(const PointRef& point, const ModelConfig& config) {
   return point.layer >= 0 && layer < config.cross_kv_layer.size() && config.cross_kv_layer[layer];
 }
 
+// The points of block-sparse attention, and the dense scores that it never computes.
+bool of_sparse(const PointRef& point) {
+  const std::string_view op = point.spec->op;
+  return op.starts_with("block_") || op == "scores";
+}
+bool applies_to_attention(const PointRef& point, const ModelConfig& config) {
+  const std::optional<SparseAttention> sparse = sparse_attention(config);
+  const std::string_view op = point.spec->op, name = point.spec->name;
+  const bool here = sparse && (point.layer < 0 || sparse->sparse(point.layer));
+  if (op == "scores") return !here;
+  if (!here || op == "block_allowed" || op == "block_scores" || op == "block_mask") return here;
+  return name.ends_with("_pools") ? !sparse->walks() : sparse->walks();
+}
+
 std::vector<Symbol> symbols(const PointRef& point, const ModelConfig& c, const StepSizes& sizes) {
   const std::int64_t seen = sizes.past + sizes.length;
   // A cross-KV layer has no prefix: its cache is T shorter than the others'.
   const std::int64_t prefix = is_cross_kv(point, c) ? 0 : c.prefix_tokens;
+  std::int64_t blocks = 0, query_blocks = 0, channels = 0;
+  if (of_sparse(point)) {
+    if (const std::optional<SparseAttention> sparse = sparse_attention(c)) {
+      blocks = sparse->config.blocks(seen);
+      query_blocks = blocks - sizes.past / sparse->config.block;
+      channels = sparse->pools() * c.head_dim;
+    }
+  }
   return {
       {'1', 1, "one for all"},
       {'R', c.replicas * sizes.batch, "replicas * batch"},
@@ -105,6 +128,9 @@ std::vector<Symbol> symbols(const PointRef& point, const ModelConfig& c, const S
       {'h', c.hidden_size, "hidden_size"},
       {'I', c.intermediate_size, "intermediate_size"},
       {'V', c.vocab_size, "vocab_size"},
+      {'n', blocks, "blocks of keys"},
+      {'m', query_blocks, "blocks that hold new tokens"},
+      {'G', channels, "channels that the gate pools"},
   };
 }
 
@@ -148,6 +174,10 @@ std::string_view axes_of(const PointRef& point, const ModelConfig& config) {
   const std::string_view op = point.spec->op;
   // There the tokens of all replicas are one sequence, as in model:mask_cross_kv.
   if (is_cross_kv(point, config) && (op == "scores" || op == "probs")) return "B,H,P*S,P*L";
+  if (op == "block_scores") {  // a gate's, of this step's queries, head by head
+    const std::optional<SparseAttention> sparse = sparse_attention(config);
+    if (sparse && !sparse->walks()) return "R,H,m,n";
+  }
   return point.spec->axes;
 }
 
@@ -190,6 +220,7 @@ bool applies(const PointRef& point, const ModelConfig& config) {
     return std::find(layers.begin(), layers.end(), true) != layers.end();
   };
   const auto layer = static_cast<std::size_t>(point.layer);
+  if (of_sparse(point)) return applies_to_attention(point, config);
   switch (point.spec->scope) {
     case PointScope::kAlways:
       return true;

@@ -95,7 +95,9 @@ Result<StepInputs> step_inputs(const TraceStep& step, std::int64_t past) {
   inputs.batch = ids->shape[0];
   inputs.length = ids->shape[1];
   PS_TRY(inputs.input_ids, integers(*ids, file + ": input_ids"));
-  if (const TensorView* mask = step.tensors->find("attention_mask")) {
+  // With four axes it is who sees whom, pair by pair: for those who know the mask language.
+  const TensorView* mask = step.tensors->find("attention_mask");
+  if (mask != nullptr && mask->shape.size() != 4) {
     const Shape expected = {inputs.batch, past + inputs.length};
     PS_TRY(inputs.attention_mask, attention_mask(*mask, file + ": attention_mask", expected));
   }

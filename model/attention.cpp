@@ -46,6 +46,9 @@ Array Forward::self_attention(std::int64_t index, const Array& x) {
   Array context;  // [row, token, head * dim]
   if (cross_kv) {
     context = cross_kv_context(points, q, keys, values);
+  } else if (sparse_layer(index)) {
+    context = take({rows_, tokens_, config_.heads * dim});
+    attend_blocks(index, name, q, keys, values, by_head(context, dim));
   } else {
     const bool slides = config_.sliding_window > 0 && config_.sliding_layer[i];
     context = take({rows_, tokens_, config_.heads * dim});

@@ -72,6 +72,11 @@ Result<std::unique_ptr<Engine>> open_candidate(const Model& model,
                                        state.plant ? &*state.plant : nullptr));
   state.weights = std::move(weights);
 
+  PS_TRY(state.sparse, load_sparse_model(state.model, *state.backend, state.owned));
+  if (state.sparse && options.collectives != nullptr) {
+    return bad_input("sparse_attention", "selects by all heads, and a rank has some of them",
+                     "one rank");
+  }
   RopeFrequencies frequencies =
       rope_frequencies(config.rope, config.head_dim, config.max_position_embeddings);
   if (state.plant && state.plant->frequencies) {

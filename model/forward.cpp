@@ -4,13 +4,14 @@
 
 namespace ps {
 
-Forward::Forward(const ModelState& state, Arena& arena, KvCache& cache, Tap& tap,
-                 const PreparedInputs& inputs)
+Forward::Forward(const ModelState& state, Arena& arena, KvCache& cache, KvCache* query_means,
+                 Tap& tap, const PreparedInputs& inputs)
     : state_(state),
       config_(state.config()),
       backend_(*state.backend),
       arena_(arena),
       cache_(cache),
+      query_means_(query_means),
       tap_(tap),
       inputs_(inputs),
       batch_(inputs.batch),
@@ -23,6 +24,7 @@ Array Forward::run(Logits which) {
   rope_tables();
   replica_tables();
   prepare_masks();
+  prepare_sparse();
   Array x = hidden_[0];
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const Arena::Scope scope(arena_);

@@ -4,10 +4,13 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "model/arena.h"
 #include "model/kv_cache.h"
+#include "model/sparse_kernels.h"
+#include "model/sparse_layer.h"
 #include "model/step_inputs.h"
 #include "model/transformer.h"
 
@@ -15,7 +18,8 @@ namespace ps {
 
 class Forward {
  public:
-  Forward(const ModelState& state, Arena& arena, KvCache& cache, Tap& tap,
+  // query_means: what block-sparse layers remember of earlier queries; null without such layers.
+  Forward(const ModelState& state, Arena& arena, KvCache& cache, KvCache* query_means, Tap& tap,
           const PreparedInputs& inputs);
   Array run(Logits which);  // [batch, tokens or 1, vocab]
 
@@ -55,6 +59,16 @@ class Forward {
               const Array& values, const Array& context);
   Array rotated(const std::string& point, const Array& heads_last);
 
+  // sparse_layer.cpp
+  bool sparse_layer(std::int64_t index) const;
+  void prepare_sparse();
+  BlockLists walk_lists(std::int64_t index, const std::string& name, const Array& q,
+                        const Array& keys);
+  BlockLists gate_lists(std::int64_t index, const std::string& name, const Array& q,
+                        const Array& keys);
+  void attend_blocks(std::int64_t index, const std::string& name, const Array& q, const Array& keys,
+                     const Array& values, const Array& context);
+
   // masks.cpp
   void prepare_masks();
   void build_whole(MaskKind& kind, std::int64_t rows);
@@ -89,6 +103,7 @@ class Forward {
   Backend& backend_;
   Arena& arena_;
   KvCache& cache_;
+  KvCache* query_means_;
   Tap& tap_;
   const PreparedInputs& inputs_;
   std::int64_t batch_, tokens_, rows_;  // rows = replicas * batch
@@ -98,6 +113,8 @@ class Forward {
   Array cosine_, sine_;                  // [1 or row, token, dim]
   Array replica_cosine_, replica_sine_;  // f32 [batch, replica, cross dim]
   MaskKind full_, sliding_, cross_kv_;
+  std::optional<SparseKernels> kernels_;  // with block-sparse layers only, as the next
+  SparseStep sparse_;
   std::map<std::string, Array, std::less<>> points_;  // for a plant; empty without one
 };
 

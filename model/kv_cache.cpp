@@ -26,7 +26,7 @@ void KvCache::start(std::int64_t replicas, std::int64_t batch,
     const std::int64_t prefix = shape.prefix_k ? shape.prefix_k.size(2) : 0;
     const std::int64_t rows = replicas * batch, slots = prefix + kSlack;
     Layer layer{.keys = allocate(rows, shape.kv_heads, slots, shape.dim),
-                .values = allocate(rows, shape.kv_heads, slots, shape.dim),
+                .values = allocate(rows, shape.keys_only ? 0 : shape.kv_heads, slots, shape.dim),
                 .length = prefix,
                 .prefix = prefix};
     if (prefix > 0) {

@@ -19,6 +19,7 @@ class KvCache {
   struct LayerShape {
     std::int64_t kv_heads = 0, dim = 0;
     Array prefix_k{}, prefix_v{};  // [replica, kv_head, prefix, dim] or absent
+    bool keys_only = false;        // values have no heads
   };
   bool empty() const { return layers_.empty(); }
   // Fresh, with the prefix of replica p in rows p*batch .. p*batch + batch - 1.

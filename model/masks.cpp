@@ -30,7 +30,7 @@ void Forward::prepare_masks() {
     const bool small = batch_ * queries(kind) * columns(kind) <= kSmallMask;
     if (!tapped && (!used || !(small || given))) return;
     build_whole(kind, rows);
-    if (tapped) emit(point, kind.whole.reshaped({rows, 1, queries(kind), columns(kind)}));
+    if (tapped) emit(point, kind.whole);
   };
   // model:mask is the one without a window; where every layer slides, it is theirs.
   const char* sliding_point = any_full ? "model:mask_sliding" : "model:mask";
@@ -40,8 +40,13 @@ void Forward::prepare_masks() {
 }
 
 void Forward::build_whole(MaskKind& kind, std::int64_t rows) {
-  kind.whole = arena_.take(DType::kBool, {rows, queries(kind), columns(kind)});
-  if (inputs_.visible.empty()) return run_mask(kind, 0, kind.whole);
+  const std::int64_t plane = queries(kind) * columns(kind);
+  const auto given = static_cast<std::int64_t>(inputs_.visible.size());
+  const std::int64_t heads = given == 0 ? 1 : given / (batch_ * plane);  // 1, or all of the model
+  kind.whole = arena_.take(DType::kBool, {rows, heads, queries(kind), columns(kind)});
+  if (given == 0) {
+    return run_mask(kind, 0, kind.whole.reshaped({rows, queries(kind), columns(kind)}));
+  }
   std::vector<std::uint8_t> all;  // replicas are rows with the same mask
   for (std::int64_t row = 0; row < rows; row += batch_) {
     all.insert(all.end(), inputs_.visible.begin(), inputs_.visible.end());
@@ -49,15 +54,12 @@ void Forward::build_whole(MaskKind& kind, std::int64_t rows) {
   backend_.upload(all.data(), kind.whole);
 }
 
+// [mask_row, 1 or head, query, col]
 Array Forward::mask_block(MaskKind& kind, std::int64_t first, std::int64_t count) {
-  Array block;  // [mask_row, query, col]
-  if (kind.whole) {
-    block = kind.whole.narrowed(1, first, count);
-  } else {
-    block = arena_.take(DType::kBool, {batch_, count, columns(kind)});
-    run_mask(kind, first, block);
-  }
-  return block.split(0, 1);  // [mask_row, one head, query, col]
+  if (kind.whole) return kind.whole.narrowed(2, first, count);
+  const Array block = arena_.take(DType::kBool, {batch_, count, columns(kind)});
+  run_mask(kind, first, block);
+  return block.split(0, 1);
 }
 
 void Forward::run_mask(const MaskKind& kind, std::int64_t first, const Array& out) {

@@ -231,11 +231,11 @@ bool is_mask(const Planting& at) {
 void remask(const Planting& at, const std::function<bool(const MaskCell&)>& visible) {
   const Array& mask = at.value;
   const PreparedInputs& in = at.inputs;
-  const std::int64_t cols = mask.size(3), queries = mask.size(2);
+  const std::int64_t cols = mask.size(3), queries = mask.size(2), heads = mask.size(1);
   const std::int64_t prefix = cols - in.keys;
   Values cells = read(mask);
   for (std::int64_t i = 0; i < mask.count(); ++i) {
-    MaskCell cell{.row = i / (queries * cols),
+    MaskCell cell{.row = i / (heads * queries * cols),
                   .sample = 0,
                   .query = i / cols % queries,
                   .column = i % cols,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "model/candidate.h"
 
@@ -47,6 +48,25 @@ Tensor with_past(const Tensor& q, std::int64_t past) {
   return joined(Tensor(q.dtype(), {q.shape()[0], q.shape()[1], past, q.shape()[3]}), q);
 }
 
+std::vector<float> floats(const TensorView& view) {
+  std::vector<float> out;
+  for (std::int64_t i = 0; i < view.count(); ++i) {
+    out.push_back(static_cast<float>(value_at(view, i)));
+  }
+  return out;
+}
+
+// [heads, a, b] as [heads, b, a].
+std::vector<float> turned(const TensorView& view) {
+  const std::int64_t a = view.shape[1], b = view.shape[2];
+  std::vector<float> out(at(view.count()));
+  for (std::int64_t i = 0; i < view.count(); ++i) {
+    const std::int64_t head = i / (a * b), row = i / b % a, col = i % b;
+    out[at((head * b + col) * a + row)] = static_cast<float>(value_at(view, i));
+  }
+  return out;
+}
+
 Tensor tensor_of(Shape shape, const std::vector<float>& x) {
   return Tensor::of<float>(DType::kF32, std::move(shape), x);
 }
@@ -55,28 +75,26 @@ Tensor tensor_of(Shape shape, const std::vector<float>& x) {
 
 SparseCandidate::SparseCandidate(const SparseConfig& config, const SparseWeights& weights,
                                  DType dtype, std::unique_ptr<Backend> backend)
-    : config_(config), dtype_(dtype), backend_(std::move(backend)), arena_(*backend_) {
-  // [D,r] as the weight of a linear op: [r,D].
-  sketch_.resize(at(config.sketch * config.head_dim));
-  for (std::int64_t d = 0; d < config.head_dim; ++d) {
-    for (std::int64_t r = 0; r < config.sketch; ++r) {
-      sketch_[at(r * config.head_dim + d)] =
-          static_cast<float>(value_at(weights.sketch.view(), d * config.sketch + r));
-    }
+    : config_(config),
+      dtype_(dtype),
+      backend_(std::move(backend)),
+      arena_(*backend_),
+      kernels_(config_, *backend_, arena_) {
+  if (!walks()) {
+    const Shape& shape = weights.gate_wq.shape();  // [H, C, g]
+    gate_channels_ = shape[1], gate_dim_ = shape[2];
+    gate_q_ = floats(weights.gate_wq.view());
+    gate_k_ = turned(weights.gate_wk.view());
+    return;
   }
-}
-
-template <class T>
-Array SparseCandidate::uploaded(DType dtype, std::initializer_list<std::int64_t> sizes,
-                                const T* values) {
-  const Array out = arena_.take(dtype, sizes);
-  if (!backend_->error()) backend_->upload(values, out);
-  return out;
+  // [D,r] as the weight of a linear op: [r,D].
+  const Tensor& sketch = weights.sketch;
+  sketch_ = turned({sketch.dtype(), {1, config.head_dim, config.sketch}, sketch.view().bytes});
 }
 
 Array SparseCandidate::uploaded(const Tensor& t) {
   const Shape& s = t.shape();
-  return uploaded(t.dtype(), {s[0], s[1], s[2], s[3]}, bytes_of(t).data());
+  return kernels_.uploaded(t.dtype(), {s[0], s[1], s[2], s[3]}, bytes_of(t).data());
 }
 
 // Boolean or additive, 3-D or 4-D; joined with causality.
@@ -125,10 +143,11 @@ Result<SparseLayer> SparseCandidate::prefill(std::int64_t layer, const SparseInp
   PS_TRY(const Mask mask, mask_of(in, past));
   State& s = states_[layer];
   s = State();
-  s.batch = batch, s.tokens = keys;
+  s.batch = batch, s.tokens = keys, s.mask_heads = mask.heads;
   s.q = with_past(converted(in.q, dtype_), past);
   s.k = converted(in.k, dtype_);
   s.v = converted(in.v, dtype_);
+  s.head_valid.assign(at(batch * mask.heads * keys), 0);
   s.key_valid.assign(at(batch * keys), 0);
   s.query_valid.assign(at(batch * keys), 0);
   const std::int64_t n = config_.blocks(keys);
@@ -141,6 +160,7 @@ Result<SparseLayer> SparseCandidate::prefill(std::int64_t layer, const SparseInp
         std::uint8_t* tiles = s.allowed.data() + (b * n + (past + i) / config_.block) * n;
         for (std::int64_t j = 0; j < keys; ++j) {
           if (row[j] == 0) continue;
+          s.head_valid[at((b * mask.heads + h) * keys + j)] = 1;
           s.key_valid[at(b * keys + j)] = 1;
           s.query_valid[at(b * keys + past + i)] = 1;
           tiles[j / config_.block] = 1;
@@ -162,27 +182,32 @@ Result<SparseLayer> SparseCandidate::decode(std::int64_t layer, const SparseInpu
   s.q = joined(s.q, converted(in.q, dtype_));
   s.k = joined(s.k, converted(in.k, dtype_));
   s.v = joined(s.v, converted(in.v, dtype_));
-  std::vector<std::uint8_t> key_valid, query_valid, allowed(at(s.batch * n * n), 0);
+  const auto grown = [&](std::vector<std::uint8_t>& valid) {  // lines of `past`, one token longer
+    std::vector<std::uint8_t> out;
+    for (auto line = valid.begin(); line != valid.end(); line += past) {
+      out.insert(out.end(), line, line + past);
+      out.push_back(1);
+    }
+    valid = std::move(out);
+  };
+  grown(s.head_valid), grown(s.key_valid), grown(s.query_valid);
   Mask mask;
-  mask.queries = 1;
+  mask.heads = s.mask_heads, mask.queries = 1, mask.cells = s.head_valid;
+  if (in.mask) {
+    SparseInputs whole = in;
+    PS_TRY(mask, mask_of(whole, past));
+  }
+  std::vector<std::uint8_t> allowed(at(s.batch * n * n), 0);
   for (std::int64_t b = 0; b < s.batch; ++b) {
-    const auto grown = [&](std::vector<std::uint8_t>& to, const std::vector<std::uint8_t>& from) {
-      to.insert(to.end(), from.begin() + b * past, from.begin() + (b + 1) * past);
-      to.push_back(1);
-    };
-    grown(key_valid, s.key_valid);
-    grown(query_valid, s.query_valid);
     for (std::int64_t i = 0; i < old_n; ++i) {
       std::copy_n(s.allowed.begin() + (b * old_n + i) * old_n, old_n,
                   allowed.begin() + (b * n + i) * n);
     }
-    for (std::int64_t j = 0; j < keys; ++j) {
-      const std::uint8_t valid = key_valid[at(b * keys + j)];
-      mask.cells.push_back(valid);
-      if (valid != 0) allowed[at((b * n + own) * n + j / config_.block)] = 1;
+    for (std::int64_t i = 0; i < mask.heads * keys; ++i) {
+      if (mask.cells[at(b * mask.heads * keys + i)] == 0) continue;
+      allowed[at((b * n + own) * n + i % keys / config_.block)] = 1;
     }
   }
-  s.key_valid = std::move(key_valid), s.query_valid = std::move(query_valid);
   s.allowed = std::move(allowed);
   s.tokens = keys;
   return run(layer, s, mask, past, true);
@@ -192,23 +217,20 @@ Result<SparseLayer> SparseCandidate::run(std::int64_t layer, State& s, const Mas
                                          std::int64_t past, bool decode) {
   arena_.reset();
   SparseLayer out;
-  const std::int64_t queries = mask.queries;
-  if (layer >= config_.skip) choose(layer, s, past, decode, out);
-  {
-    const Array q = uploaded(s.q), k = uploaded(s.k), v = uploaded(s.v);
-    const Array result = arena_.take(dtype_, {s.batch, config_.heads, queries, config_.head_dim});
-    attend(s, mask, past, out.lists, q.narrowed(2, past, queries), k, v, result);
-    out.out = Tensor(dtype_, {s.batch, config_.heads, queries, config_.head_dim});
-    if (!backend_->error()) backend_->download(result, out.out.bytes().data());
-  }
+  const Shape shape = {s.batch, config_.heads, mask.queries, config_.head_dim};
+  if (layer >= config_.skip && walks()) choose_walk(layer, s, past, decode, out);
+  if (layer >= config_.skip && !walks()) choose_gate(s, mask, past, decode, out);
+  const Array result = arena_.take(dtype_, {shape[0], shape[1], shape[2], shape[3]});
+  attend(s, mask, past, out.lists, result);
+  out.out = Tensor(dtype_, shape);
+  if (!backend_->error()) backend_->download(result, out.out.bytes().data());
   if (backend_->error()) return *backend_->error();
   return out;
 }
 
-void SparseCandidate::choose(std::int64_t layer, State& s, std::int64_t past, bool decode,
-                             SparseLayer& out) {
+void SparseCandidate::choose_walk(std::int64_t layer, State& s, std::int64_t past, bool decode,
+                                  SparseLayer& out) {
   const std::int64_t n = config_.blocks(s.tokens), first = past / config_.block, b = s.batch;
-  const std::int64_t dim = config_.head_dim, r = config_.sketch;
   std::vector<std::uint8_t> query_valid = s.query_valid;
   if (decode) {  // the newest queries of a block speak for it
     const std::int64_t from = std::max(first * config_.block, s.tokens - config_.decode_window);
@@ -217,166 +239,137 @@ void SparseCandidate::choose(std::int64_t layer, State& s, std::int64_t past, bo
                 query_valid.begin() + row * s.tokens + from, 0);
     }
   }
-  const auto pooled = [&](const Tensor& x, const std::vector<std::uint8_t>& valid) {
-    const Array means = arena_.take(DType::kF32, {b, n, dim});
-    backend_->run(Op::block_pool,
-                  {uploaded(x), uploaded(DType::kBool, {b, s.tokens}, valid.data()), means},
-                  {static_cast<double>(config_.block)});
-    return means;
+  const auto means = [&](const Tensor& x, const std::vector<std::uint8_t>& valid) {
+    return kernels_.means(uploaded(x),
+                          kernels_.uploaded(DType::kBool, {b, s.tokens}, valid.data()));
   };
-  const Array weight = uploaded(DType::kF32, {r, dim}, sketch_.data());
-  const auto sketched = [&](const Array& means) {
-    const Array x = means.reshaped({b * n, dim}), y = arena_.take(DType::kF32, {b * n, r});
-    backend_->gemm(plan_linear(x, weight, false, y), weight, x, {}, y);
-    return y.reshaped({b, 1, n, r});
-  };
-  const Array kb = pooled(s.k, s.key_valid), q = sketched(pooled(s.q, query_valid)),
-              k = sketched(kb);
-  const Array scores = arena_.take(DType::kF32, {b, 1, n, n});
-  const float scale = 1.f / std::sqrt(static_cast<float>(r));
-  backend_->gemm(folded(plan_scores(q, k, scale, scores)), k, q, {}, scores);
-  const Array flat = scores.reshaped({b, n, n});
-  const Array allowed = uploaded(DType::kBool, {b, n, n}, s.allowed.data());
-  const Array log_w = arena_.take(DType::kF32, {b, n, n});
-  backend_->run(Op::log_transition, {flat, allowed, log_w}, {config_.exponent});
-  s.log_w.resize(at(b * n * n));
-  if (!backend_->error()) backend_->download(log_w, s.log_w.data());
-  s.log_r = walked(layer, s, log_w, allowed);
+  const Array weight =
+      kernels_.uploaded(DType::kF32, {config_.sketch, config_.head_dim}, sketch_.data());
+  const Array kb = means(s.k, s.key_valid), qb = means(s.q, query_valid);
+  const Array scores = kernels_.sketch_scores(qb, kb, weight);
+  const Array allowed = kernels_.uploaded(DType::kBool, {b, n, n}, s.allowed.data());
+  const Array log_w = kernels_.log_transition(scores, allowed);
+  const Array log_r = walked(layer, s, log_w, allowed);
+  s.log_w = kernels_.downloaded<float>(log_w);
+  s.log_r = kernels_.downloaded<float>(log_r);
+  const Array taken = kernels_.pick_walk(log_r, allowed, s.allowed, 0);
+  const auto chosen = kernels_.downloaded<std::uint8_t>(taken);
+  const BlockLists all = SparseKernels::lists_of(chosen, b, 1, n, n);
+  out.lists = BlockLists(b, 1, n - first);
+  for (std::int64_t row = 0; row < b; ++row) {
+    for (std::int64_t i = first; i < n; ++i) out.lists.at(row, 0, i - first) = all.at(row, 0, i);
+  }
+  out.key_blocks = tensor_of({b, n, config_.head_dim}, kernels_.downloaded<float>(kb));
+  show_walk(s, kernels_.downloaded<float>(scores), first, out);
+}
 
-  std::vector<std::uint8_t> forced(at(b * n * n), 0), chosen(forced.size());
-  for (std::int64_t i = 0; i < b * n * n; ++i) {
-    const std::int64_t own = i / n % n, j = i % n;
-    const bool wanted = j < config_.sinks || (own - config_.locals < j && j <= own);
-    forced[at(i)] = wanted && s.allowed[at(i)] != 0 ? 1 : 0;
-  }
-  const Array taken = arena_.take(DType::kBool, {b, n, n});
-  backend_->run(Op::block_top,
-                {uploaded(DType::kF32, {b, n, n}, s.log_r.data()), allowed,
-                 uploaded(DType::kBool, {b, n, n}, forced.data()), taken},
-                {static_cast<double>(config_.tau)});
-  std::vector<float> all_scores(at(b * n * n)), means(at(b * n * dim));
-  if (!backend_->error()) {
-    backend_->download(taken, chosen.data());
-    backend_->download(flat, all_scores.data());
-    backend_->download(kb, means.data());
-  }
-  // What others see: rows of the queries alone, and probabilities instead of logarithms.
-  const std::int64_t rows = n - first;
-  out.lists = BlockLists(b, 1, rows);
+// What others see: rows of the queries alone, and probabilities instead of logarithms.
+void SparseCandidate::show_walk(const State& s, const std::vector<float>& scores,
+                                std::int64_t first, SparseLayer& out) const {
+  const std::int64_t n = config_.blocks(s.tokens), rows = n - first, b = s.batch;
   std::vector<float> shown_scores, w, walk;
   std::vector<std::uint8_t> shown;
   float greatest = -HUGE_VALF;
   for (std::size_t i = 0; i < s.allowed.size(); ++i) {
     if (s.allowed[i] != 0) greatest = std::max(greatest, s.log_w[i]);
   }
-  for (std::int64_t row = 0; row < b; ++row) {
-    for (std::int64_t i = first; i < n; ++i) {
-      for (std::int64_t j = 0; j < n; ++j) {
-        const std::size_t cell = at((row * n + i) * n + j);
-        const bool open = s.allowed[cell] != 0;
-        if (chosen[cell] != 0) {
-          out.lists.at(row, 0, i - first).push_back(static_cast<std::int32_t>(j));
-        }
-        shown.push_back(s.allowed[cell]);
-        shown_scores.push_back(all_scores[cell]);
-        w.push_back(open ? std::exp(s.log_w[cell] - greatest) : 0.f);
-        walk.push_back(open ? std::exp(s.log_r[cell]) : 0.f);
-      }
-    }
+  for (std::int64_t i = 0; i < b * n * n; ++i) {
+    if (i / n % n < first) continue;
+    const bool open = s.allowed[at(i)] != 0;
+    shown.push_back(s.allowed[at(i)]);
+    shown_scores.push_back(scores[at(i)]);
+    w.push_back(open ? std::exp(s.log_w[at(i)] - greatest) : 0.f);
+    walk.push_back(open ? std::exp(s.log_r[at(i)]) : 0.f);
   }
   out.block_allowed = Tensor::of<std::uint8_t>(DType::kU8, {b, rows, n}, shown);
-  out.key_blocks = tensor_of({b, n, dim}, means);
   out.scores = tensor_of({b, rows, n}, shown_scores);
   out.transition = tensor_of({b, rows, n}, w);
   out.walk = tensor_of({b, rows, n}, walk);
 }
 
 // Along the layers that count: all before this one, or the last `depth`.
-std::vector<float> SparseCandidate::walked(std::int64_t layer, const State& s, const Array& log_w,
-                                           const Array& allowed) {
+Array SparseCandidate::walked(std::int64_t layer, const State& s, const Array& log_w,
+                              const Array& allowed) {
   const std::int64_t n = config_.blocks(s.tokens), b = s.batch;
-  std::vector<float> result(at(b * n * n), 0.f);
-  std::vector<std::uint8_t> diagonal(result.size(), 0);
-  for (std::int64_t i = 0; i < b * n; ++i) diagonal[at(i * n + i % n)] = 1;
-  // From the identity, whose logarithm is 0 on the diagonal and nothing elsewhere.
-  Array r = uploaded(DType::kF32, {b, n, n}, result.data());
-  Array reached = uploaded(DType::kBool, {b, n, n}, diagonal.data());
-  const auto step = [&](const Array& w) {
-    const Array next = arena_.take(DType::kF32, {b, n, n});
-    backend_->run(Op::log_walk, {r, reached, w, allowed, allowed, next}, {});
-    r = next;
-    reached = allowed;
+  const auto kept = [&](const std::vector<float>& x) {
+    return kernels_.uploaded(DType::kF32, {b, n, n}, x.data());
   };
+  std::vector<Array> steps;
+  std::optional<Array> before;
   if (config_.depth == 0) {
-    if (layer > config_.skip) {
-      r = uploaded(DType::kF32, {b, n, n}, states_.at(layer - 1).log_r.data());
-      reached = allowed;
-    }
+    if (layer > config_.skip) before = kept(states_.at(layer - 1).log_r);
   } else {
     for (std::int64_t l = std::max(config_.skip, layer - config_.depth + 1); l < layer; ++l) {
-      step(uploaded(DType::kF32, {b, n, n}, states_.at(l).log_w.data()));
+      steps.push_back(kept(states_.at(l).log_w));
     }
   }
-  step(log_w);
-  if (!backend_->error()) backend_->download(r, result.data());
-  return result;
+  steps.push_back(log_w);
+  return kernels_.log_walk(before ? &*before : nullptr, steps, allowed);
 }
 
-// Query block by query block: its keys side by side, then products around a softmax.
-void SparseCandidate::attend(const State& s, const Mask& mask, std::int64_t past,
-                             const BlockLists& lists, const Array& q, const Array& k,
-                             const Array& v, const Array& out) {
-  const std::int64_t keys = s.tokens, size = config_.block, first = past / size;
-  const std::int64_t n = config_.blocks(keys), queries = mask.queries, heads = mask.heads;
-  const float scale = 1.f / std::sqrt(static_cast<float>(config_.head_dim));
-  const Array all = uploaded(DType::kBool, {s.batch, heads, queries, keys}, mask.cells.data());
-  for (std::int64_t b = 0; b < s.batch; ++b) {
-    for (std::int64_t i = first; i < n; ++i) {
-      const Arena::Scope scope(arena_);
-      const std::int64_t begin = std::max<std::int64_t>(0, i * size - past);
-      const std::int64_t count = std::min(queries, (i + 1) * size - past) - begin;
-      if (count <= 0) continue;
-      const Array to = out.narrowed(0, b, 1).narrowed(2, begin, count);
-      std::vector<std::int64_t> list;
-      if (lists.empty()) {  // dense: every block that holds an allowed pair
-        for (std::int64_t j = 0; j < n; ++j) {
-          if (s.allowed[at((b * n + i) * n + j)] != 0) list.push_back(j);
-        }
-      } else {
-        for (const std::int32_t j : lists.at(b, 0, i - first)) list.push_back(j);
-      }
-      // A row block without any key: one block, fully masked, gives zeros.
-      if (list.empty()) list.push_back(0);
-      std::vector<std::uint8_t> full;
-      for (const std::int64_t j : list) {
-        bool every = (j + 1) * size <= keys;
-        for (std::int64_t row = 0; every && row < heads * count; ++row) {
-          const std::int64_t line = (b * heads + row / count) * queries + begin + row % count;
-          const auto cells = mask.cells.begin() + line * keys + j * size;
-          every = std::all_of(cells, cells + size, [](std::uint8_t c) { return c != 0; });
-        }
-        full.push_back(every ? 1 : 0);
-      }
-      const auto entries = static_cast<std::int64_t>(list.size()), slots = entries * size;
-      const Array index = uploaded(DType::kI64, {entries}, list.data());
-      const Array tiles = uploaded(DType::kBool, {entries}, full.data());
-      const Array keys_here = arena_.take(dtype_, {1, config_.kv_heads, slots, config_.head_dim});
-      const Array values_here = arena_.take(dtype_, {1, config_.kv_heads, slots, config_.head_dim});
-      const auto width = static_cast<double>(size);
-      backend_->run(Op::gather_blocks, {k.narrowed(0, b, 1), index, keys_here}, {width});
-      backend_->run(Op::gather_blocks, {v.narrowed(0, b, 1), index, values_here}, {width});
-      const Array seen = arena_.take(DType::kBool, {1, heads, count, slots});
-      backend_->run(Op::gather_mask,
-                    {all.narrowed(0, b, 1).narrowed(2, begin, count), index, tiles, seen}, {width});
-      const Array scores = arena_.take(dtype_, {1, config_.heads, count, slots});
-      const Array probs = arena_.take(dtype_, {1, config_.heads, count, slots});
-      const Array from = q.narrowed(0, b, 1).narrowed(2, begin, count);
-      backend_->gemm(folded(plan_scores(from, keys_here, scale, scores)), keys_here, from, {},
-                     scores);
-      backend_->run(Op::softmax, {scores, seen, probs}, {0});
-      backend_->gemm(folded(plan_context(probs, values_here, to)), values_here, probs, {}, to);
-    }
+// A gate looks at the queries of this call alone, and each head for itself.
+void SparseCandidate::choose_gate(const State& s, const Mask& mask, std::int64_t past, bool decode,
+                                  SparseLayer& out) {
+  const std::int64_t n = config_.blocks(s.tokens), first = past / config_.block, b = s.batch;
+  const std::int64_t h = config_.heads, rows = n - first, queries = mask.queries;
+  std::vector<std::uint8_t> allowed(at(b * h * rows * n), 0), query_valid;
+  for (std::int64_t i = 0; i < b * h * queries * s.tokens; ++i) {
+    const std::int64_t key = i % s.tokens, query = i / s.tokens % queries;
+    const std::int64_t head = i / s.tokens / queries % h, batch = i / s.tokens / queries / h;
+    const std::int64_t of = batch * mask.heads + (mask.heads == 1 ? 0 : head);
+    if (mask.cells[at((of * queries + query) * s.tokens + key)] == 0) continue;
+    const std::int64_t row = (past + query) / config_.block - first;
+    allowed[at(((batch * h + head) * rows + row) * n + key / config_.block)] = 1;
   }
+  for (std::int64_t row = 0; row < b; ++row) {
+    const auto line = s.query_valid.begin() + row * s.tokens;
+    query_valid.insert(query_valid.end(), line + past, line + s.tokens);
+  }
+  const Array q = uploaded(s.q).narrowed(2, past, queries), k = uploaded(s.k);
+  const Array pq =
+      kernels_.pooled(q, kernels_.uploaded(DType::kBool, {b, queries}, query_valid.data()), past);
+  const Array pk =
+      kernels_.pooled(k, kernels_.uploaded(DType::kBool, {b, s.tokens}, s.key_valid.data()), 0);
+  const Array open = kernels_.uploaded(DType::kBool, {b, h, rows, n}, allowed.data());
+  const Array scores = kernels_.gate_scores(
+      pq, pk, kernels_.uploaded(DType::kF32, {h, gate_channels_, gate_dim_}, gate_q_.data()),
+      kernels_.uploaded(DType::kF32, {h, gate_dim_, gate_channels_}, gate_k_.data()), open);
+  const Array taken = kernels_.pick_gate(scores.reshaped({b * h, rows, n}),
+                                         open.reshaped({b * h, rows, n}), allowed, first, decode);
+  out.lists = SparseKernels::lists_of(kernels_.downloaded<std::uint8_t>(taken), b, h, rows, n);
+  out.scores = tensor_of({b * h, rows, n}, kernels_.downloaded<float>(scores));
+  out.block_allowed = Tensor::of<std::uint8_t>(DType::kU8, {b * h, rows, n}, allowed);
+}
+
+void SparseCandidate::attend(const State& s, const Mask& mask, std::int64_t past,
+                             const BlockLists& lists, const Array& out) {
+  const std::int64_t queries = mask.queries, heads = mask.heads, keys = s.tokens;
+  const std::int64_t size = config_.block;
+  const Array all =
+      kernels_.uploaded(DType::kBool, {s.batch, heads, queries, keys}, mask.cells.data());
+  SparseKernels::Attended a;
+  a.q = uploaded(s.q).narrowed(2, past, queries);
+  a.k = uploaded(s.k), a.v = uploaded(s.v);
+  a.past = past;
+  a.lists = lists.empty() ? nullptr : &lists;
+  a.mask = [&](std::int64_t begin, std::int64_t count) { return all.narrowed(2, begin, count); };
+  a.tile = [&](std::int64_t row, std::int64_t head, std::int64_t begin, std::int64_t count,
+               std::int64_t j) -> std::uint8_t {
+    const std::int64_t from = head < 0 || heads == 1 ? 0 : head;
+    const std::int64_t to = head < 0 ? heads : from + 1;
+    const std::int64_t width = std::min(size, keys - j * size);
+    bool every = width == size, any = false;
+    for (std::int64_t line = from * count; line < to * count && (every || !any); ++line) {
+      const std::int64_t query = (row * heads + line / count) * queries + begin + line % count;
+      const auto cells = mask.cells.begin() + query * keys + j * size;
+      const auto seen = std::count_if(cells, cells + width, [](std::uint8_t c) { return c != 0; });
+      every = every && seen == width;
+      any = any || seen > 0;
+    }
+    return every ? 1 : (any ? 0 : 2);
+  };
+  a.out = out;
+  kernels_.attend(a);
 }
 
 Result<std::unique_ptr<SparseEngine>> open_sparse_candidate(const SparseConfig& config,
@@ -387,8 +380,11 @@ Result<std::unique_ptr<SparseEngine>> open_sparse_candidate(const SparseConfig& 
     return bad_input("dtype", "the candidate runs in float32, bfloat16 or float16", {},
                      std::string(torch_name(options.dtype)));
   }
-  if (config.selector != SparseSelector::kWalk || config.damping != 0) {
-    return bad_input("config", "the candidate's kernels know walks without damping, no gates");
+  const bool walks = config.selector == SparseSelector::kWalk;
+  if (walks ? weights.sketch.shape().size() != 2
+            : weights.gate_wq.shape().size() != 3 || weights.gate_wk.shape().size() != 3) {
+    return bad_input("config", "no projection to select with",
+                     walks ? "a sketch [D,r]" : "gate_wq and gate_wk [H, pools D, gate size]");
   }
   PS_TRY(std::unique_ptr<Backend> backend, open_backend(options));
   return std::unique_ptr<SparseEngine>(

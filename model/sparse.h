@@ -1,5 +1,6 @@
-// The candidate's block-sparse attention (spec sparse.md sections 1 and 2): a walk over blocks
-// chooses, products over the chosen blocks attend. Written against Backend, as everything here.
+// The candidate's block-sparse attention alone (spec sparse.md sections 1 to 3): a walk over blocks
+// or a gate chooses, products over the chosen blocks attend. Written against Backend, as everything
+// here; the parts are in sparse_kernels.h.
 #pragma once
 
 #include <map>
@@ -9,6 +10,7 @@
 #include "core/sparse.h"
 #include "model/arena.h"
 #include "model/backend.h"
+#include "model/sparse_kernels.h"
 
 namespace ps {
 
@@ -28,29 +30,36 @@ class SparseCandidate final : public SparseEngine {
   };
   // What a layer keeps of its sequence, on the host: a step uploads what it needs.
   struct State {
-    std::int64_t batch = 0, tokens = 0;
-    Tensor q, k, v;                                    // [B,heads,tokens,D] in the run's dtype
+    std::int64_t batch = 0, tokens = 0, mask_heads = 1;
+    Tensor q, k, v;                        // [B,heads,tokens,D] in the run's dtype
+    std::vector<std::uint8_t> head_valid;  // [B,mask_heads,tokens]: keys that somebody sees
     std::vector<std::uint8_t> key_valid, query_valid;  // [B,tokens]
-    std::vector<std::uint8_t> allowed;                 // [B,n,n]
+    std::vector<std::uint8_t> allowed;                 // a walk's [B,n,n]
     std::vector<float> log_w, log_r;                   // [B,n,n]
   };
+  bool walks() const { return config_.selector == SparseSelector::kWalk; }
   Result<Mask> mask_of(const SparseInputs& inputs, std::int64_t past) const;
   Result<SparseLayer> run(std::int64_t layer, State& state, const Mask& mask, std::int64_t past,
                           bool decode);
-  void choose(std::int64_t layer, State& state, std::int64_t past, bool decode, SparseLayer& out);
-  std::vector<float> walked(std::int64_t layer, const State& state, const Array& log_w,
-                            const Array& allowed);
+  void choose_walk(std::int64_t layer, State& state, std::int64_t past, bool decode,
+                   SparseLayer& out);
+  void choose_gate(const State& state, const Mask& mask, std::int64_t past, bool decode,
+                   SparseLayer& out);
+  Array walked(std::int64_t layer, const State& state, const Array& log_w, const Array& allowed);
+  void show_walk(const State& state, const std::vector<float>& scores, std::int64_t first,
+                 SparseLayer& out) const;
   void attend(const State& state, const Mask& mask, std::int64_t past, const BlockLists& lists,
-              const Array& q, const Array& k, const Array& v, const Array& out);
-  template <class T>
-  Array uploaded(DType dtype, std::initializer_list<std::int64_t> sizes, const T* values);
+              const Array& out);
   Array uploaded(const Tensor& t);
 
   SparseConfig config_;
   DType dtype_;
   std::unique_ptr<Backend> backend_;
   Arena arena_;
-  std::vector<float> sketch_;  // [r, D]
+  SparseKernels kernels_;
+  std::vector<float> sketch_;           // [r, D]
+  std::vector<float> gate_q_, gate_k_;  // [H, C, g], [H, g, C]
+  std::int64_t gate_channels_ = 0, gate_dim_ = 0;
   std::map<std::int64_t, State> states_;
 };
 

@@ -38,17 +38,21 @@ Result<void> take_visible(const std::vector<std::int64_t>& visible, const ModelC
   if (std::find(cross_kv.begin(), cross_kv.end(), true) != cross_kv.end()) {
     return bad_input("visible", "a model with cross-KV layers takes no mask from outside");
   }
-  const std::int64_t cols = config.prefix_tokens + out.keys;
-  PS_TRY_VOID(check_size("visible", visible.size(), out.batch * out.tokens, cols));
-  out.empty_rows = 0;
-  for (auto row = visible.begin(); row != visible.end(); row += cols) {
-    bool any = false;
-    for (auto cell = row; cell != row + cols; ++cell) {
-      out.visible.push_back(*cell != 0 ? 1 : 0);
-      any = any || *cell != 0;
+  const std::int64_t cols = config.prefix_tokens + out.keys, rows = out.batch * out.tokens;
+  const bool by_head = visible.size() == static_cast<std::size_t>(rows * config.heads * cols);
+  const std::int64_t heads = by_head ? config.heads : 1;
+  PS_TRY_VOID(check_size("visible", visible.size(), rows * heads, cols));
+  out.visible.reserve(visible.size());
+  for (const std::int64_t cell : visible) out.visible.push_back(cell != 0 ? 1 : 0);
+  std::vector<bool> sees(static_cast<std::size_t>(rows));  // a key, with any head
+  for (std::size_t i = 0; i < out.visible.size(); ++i) {
+    const auto line = static_cast<std::int64_t>(i) / cols;
+    const std::int64_t sample = line / out.tokens / heads;
+    if (out.visible[i] != 0) {
+      sees[static_cast<std::size_t>(sample * out.tokens + line % out.tokens)] = true;
     }
-    out.empty_rows += any ? 0 : config.replicas;
   }
+  out.empty_rows = config.replicas * std::count(sees.begin(), sees.end(), false);
   return {};
 }
 

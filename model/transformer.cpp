@@ -19,7 +19,11 @@ void emit(Backend& backend, Arena& arena, Tap& tap, const std::string& point, co
 Transformer::Transformer(ModelState state)
     : state_(std::move(state)),
       arena_(*state_.backend),
-      cache_(std::make_unique<KvCache>(*state_.backend, state_.options.dtype)) {}
+      cache_(std::make_unique<KvCache>(*state_.backend, state_.options.dtype)) {
+  if (state_.sparse && state_.sparse->attention.walks()) {
+    query_means_ = std::make_unique<KvCache>(*state_.backend, DType::kF32);
+  }
+}
 
 Transformer::~Transformer() {
   for (void* memory : state_.owned) state_.backend->release(memory);
@@ -30,6 +34,9 @@ Result<void> Transformer::forward(const StepInputs& inputs, Tap& tap) {
 }
 
 Result<void> Transformer::step(const StepInputs& inputs, Tap& tap, Logits which) {
+  if (state_.sparse && inputs.visible) {
+    return bad_input("visible", "block-sparse attention takes no mask from outside");
+  }
   PS_TRY(PreparedInputs prepared, prepare_inputs(inputs, state_.config(), past_, batch_));
   if (state_.plant && state_.plant->inputs) state_.plant->inputs(prepared);
   arena_.reset();
@@ -48,9 +55,18 @@ Result<void> Transformer::step(const StepInputs& inputs, Tap& tap, Logits which)
       shapes.push_back(shape);
     }
     cache_->start(state_.config().replicas, prepared.batch, shapes);
+    if (query_means_) {
+      for (std::size_t i = 0; i < shapes.size(); ++i) {
+        const bool sparse = state_.sparse->attention.sparse(static_cast<std::int64_t>(i));
+        shapes[i] = {
+            .kv_heads = sparse ? 1 : 0, .dim = state_.config().head_dim, .keys_only = true};
+      }
+      query_means_->start(state_.config().replicas, prepared.batch, shapes);
+    }
   }
   cache_->reserve(prepared.keys);
-  Forward pass(state_, arena_, *cache_, tap, prepared);
+  if (query_means_) query_means_->reserve(prepared.keys);
+  Forward pass(state_, arena_, *cache_, query_means_.get(), tap, prepared);
   logits_ = pass.run(which);
   state_.backend->finish();
   if (state_.backend->error()) {
@@ -81,12 +97,16 @@ Result<void> Transformer::reorder_cache(const std::vector<std::int64_t>& beam_id
   }
   if (state_.plant && state_.plant->reorder) state_.plant->reorder(rows, batch_);
   cache_->reorder(rows);
+  if (query_means_) query_means_->reorder(rows);
   arena_.reset();
   for (std::size_t i = 0; i < state_.weights.layers.size(); ++i) {
     if (state_.config().cross_kv_layer[i] && !state_.config().cross_kv_causal) continue;
     const std::string name = "model.layers." + std::to_string(i) + ".self_attn";
     emit(*state_.backend, arena_, tap, name + ":k_cache", cache_->keys(i));
     emit(*state_.backend, arena_, tap, name + ":v_cache", cache_->values(i));
+    if (query_means_ && state_.sparse->attention.sparse(static_cast<std::int64_t>(i))) {
+      emit(*state_.backend, arena_, tap, name + ":q_mean_cache", query_means_->keys(i));
+    }
   }
   state_.backend->finish();
   if (state_.backend->error()) return *state_.backend->error();
@@ -95,6 +115,7 @@ Result<void> Transformer::reorder_cache(const std::vector<std::int64_t>& beam_id
 
 void Transformer::reset() {
   cache_->clear();
+  if (query_means_) query_means_->clear();
   past_ = 0;
   batch_ = 0;
 }

@@ -9,6 +9,7 @@
 #include "model/candidate.h"
 #include "model/kv_cache.h"
 #include "model/plant.h"
+#include "model/sparse_layer.h"
 #include "model/step_inputs.h"
 #include "model/weights.h"
 
@@ -28,7 +29,8 @@ struct ModelState {
   double rope_factor = 1;  // on cosines and sines
   Array replica_inv_freq;  // f32 [cross_head_dim / 2], replica RoPE only
   std::vector<void*> owned;
-  std::optional<Plant> plant;  // the fault that is done on purpose, if any
+  std::optional<SparseModel> sparse;  // layers with block-sparse attention
+  std::optional<Plant> plant;         // the fault that is done on purpose, if any
 
   const ModelConfig& config() const { return model.config; }
 };
@@ -59,7 +61,8 @@ class Transformer final : public Engine {
   ModelState state_;
   Arena arena_;
   std::unique_ptr<KvCache> cache_;
-  Array logits_;  // [batch, tokens or 1, vocab]; lives until the next step
+  std::unique_ptr<KvCache> query_means_;  // f32 [row, 1, token, dim]; block-sparse walks only
+  Array logits_;                          // [batch, tokens or 1, vocab]; lives until the next step
   std::int64_t past_ = 0, batch_ = 0, empty_rows_ = 0;
 };
 

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "reference/sparse_bounds.h"
 #include "reference/weights.h"
 
 namespace ps::reference {
@@ -238,6 +239,9 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
                     const at::Tensor& out, const RoundingUnits& u) {
   const std::string& kind = op.kind;
   const ModelConfig& config = *context.config;
+  if (kind.starts_with("block_") || kind == "sparse_probs") {
+    return sparse_bound(op, context, in, w, out, u);
+  }
   if (kind == "linear") {
     const at::Tensor bound = linear_bound(in[0], w, out, u);
     return u.ranks > 1 && is_row_parallel(op.point) ? bound + reduced(in[0], w[0], u) : bound;
@@ -270,6 +274,56 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
   // What is left moves values and computes nothing (embed, replicate, caches, masks); only storing
   // a value in a coarser type than the run's can change it.
   return out.to(at::kDouble).abs() * u.capture;
+}
+
+// Every rounding on the way from q and k to the context is an independent number in +-a, of
+// variance a^2/3 at most, and moves a cell linearly: d_j of a score moves it by p_j d_j (v_j -
+// out), e_j of a probability by p_j e_j v_j. The sum of such numbers exceeds lambda standard
+// deviations with the chance that lambda stands for. Squares of the moves (a softmax is not linear)
+// are added as they are, and so is what float32 exponentials err by.
+at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const at::Tensor& k,
+                           const at::Tensor& v, const at::Tensor& scores, const at::Tensor& probs,
+                           const at::Tensor& out, const RoundingUnits& u) {
+  const std::int64_t rows = out.size(0), length = out.size(1), heads = scores.size(1);
+  const std::int64_t head = v.size(3), columns = v.size(2);
+  const double work =
+      static_cast<double>(rows * heads * length * columns) * static_cast<double>(head * q.size(3));
+  constexpr double kMostWork = 4e8;
+  if (work > kMostWork || scores.size(0) != rows || k.size(0) != rows) return {};
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
+  const std::int64_t group = heads / v.size(1);
+  const at::Tensor keys = k.repeat_interleave(group, 1), values = v.repeat_interleave(group, 1);
+  const at::Tensor p = at::nan_to_num(probs), s = at::nan_to_num(scores, 0.0, 0.0, 0.0);
+  const at::Tensor context = out.view({rows, length, heads, head}).transpose(1, 2);  // [R,H,S,D]
+  // E[(v - out)^2] under any weights w_j: sum w v^2 - 2 out sum w v + out^2 sum w.
+  const auto spread = [&](const at::Tensor& w) {
+    const at::Tensor first = at::matmul(w, values);
+    return (at::matmul(w, values * values) - 2.0 * context * first +
+            context * context * w.sum(-1, true))
+        .clamp_min(0);
+  };
+  // Of a score: its sum in the accumulator, two roundings to the run's type, and one of each key
+  // where half of the scale goes to the keys.
+  const at::Tensor squares = at::matmul(q * q, (keys * keys).transpose(-1, -2)) * (scale * scale);
+  const at::Tensor size = s.abs() + squares.clamp_min(0).sqrt();
+  const double sum_unit = u.accumulate * std::sqrt(static_cast<double>(q.size(3)));
+  const double stored_once = u.result * u.result / 3.0;
+  const at::Tensor variance =
+      (size * sum_unit).square() + (2.0 * s.square() + squares) * stored_once;
+  at::Tensor total = spread(p * p * variance);
+  // Of a query that is scaled before the product: one rounding moves all its scores together.
+  const at::Tensor moved = at::einsum("rhsc,rhci,rhcd->rhsid", {p, keys, values}) -
+                           at::matmul(p, keys).unsqueeze(-1) * context.unsqueeze(-2);
+  total = total + ((q * scale).square().unsqueeze(-1) * moved.square()).sum(-2) * stored_once;
+  total = total + at::matmul(p * p, values * values) * stored_once;
+  const at::Tensor largest = s.abs().amax(-1, true);
+  const at::Tensor exponential =
+      (s.abs() + largest) * (2.0 * u.accumulate) +
+      (8.0 + 0.41 * u.lambda * std::sqrt(static_cast<double>(columns))) * u.accumulate;
+  const at::Tensor plain = p * (exponential + u.lambda * u.lambda * variance);  // worst case
+  const at::Tensor passed = at::matmul(plain, values.abs()) + context.abs() * plain.sum(-1, true);
+  const at::Tensor bound = u.lambda * total.sqrt() + passed;
+  return bound.transpose(1, 2).reshape_as(out);
 }
 
 // Rows differ: a softmax between two near keys passes on far more than one that has chosen. So each

@@ -29,4 +29,11 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
 at::Tensor chain_bound(const at::Tensor& out, const at::Tensor& same_type,
                        const RoundingUnits& units);
 
+// The context [R,S,H*D] of queries [R,H,S,D], keys and values [R,K,C,D] that were given, where
+// neither scores nor probabilities were: what rounding those does to it. Undefined where that takes
+// more than it is worth.
+at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const at::Tensor& k,
+                           const at::Tensor& v, const at::Tensor& scores, const at::Tensor& probs,
+                           const at::Tensor& out, const RoundingUnits& u);
+
 }  // namespace ps::reference

@@ -1,5 +1,6 @@
 #include "reference/engine.h"
 
+#include "core/sparse_attention.h"
 #include "reference/bridge.h"
 
 namespace ps::reference {
@@ -7,7 +8,8 @@ namespace ps::reference {
 namespace {
 
 bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
+         point.ends_with(":q_mean_cache");
 }
 
 void hand_out(Tap& tap, const std::string& point, const at::Tensor& value) {
@@ -64,14 +66,19 @@ Result<void> check_inputs(const StepInputs& inputs, const ModelConfig& config, s
     return bad_input("position_ids", "wrong number of positions", std::to_string(b * s),
                      std::to_string(inputs.position_ids->size()));
   }
+  if (inputs.visible && sparse_attention(config)) {
+    return bad_input("visible", "block-sparse attention takes no mask from outside");
+  }
   if (inputs.visible) {
     const auto& cross_kv = config.cross_kv_layer;
     if (std::find(cross_kv.begin(), cross_kv.end(), true) != cross_kv.end()) {
       return bad_input("visible", "a model with cross-KV layers takes no mask from outside");
     }
     const std::int64_t columns = config.prefix_tokens + past + s;
-    if (size(*inputs.visible) != b * s * columns) {
-      return bad_input("visible", "wrong number of cells", to_string(Shape{b, s, columns}),
+    const std::int64_t cells = size(*inputs.visible), plane = b * s * columns;
+    if (cells != plane && cells != plane * config.heads) {
+      return bad_input("visible", "wrong number of cells",
+                       to_string(Shape{b, 1, s, columns}) + " or one a head",
                        std::to_string(inputs.visible->size()));
     }
   }

@@ -3,6 +3,7 @@
 
 #include "reference/bridge.h"
 #include "reference/engine.h"
+#include "reference/gradient_runs.h"
 #include "reference/ranks.h"
 #include "reference/sparse/engine.h"
 
@@ -33,6 +34,16 @@ extern "C" __attribute__((visibility("default"))) ps::Ranks* parscope_make_ranks
     return std::make_unique<ps::reference::SimulatedRanks>(*model, *options).release();
   } catch (const std::exception& e) {
     *error = ps::reference::torch_error("reference ranks", e);
+    return nullptr;
+  }
+}
+
+extern "C" __attribute__((visibility("default"))) ps::GradientReference* parscope_make_gradients(
+    const ps::Model* model, const ps::ReferenceOptions* options, ps::DType run, ps::Error* error) {
+  try {
+    return std::make_unique<ps::reference::GradientRuns>(*model, *options, run).release();
+  } catch (const std::exception& e) {
+    *error = ps::reference::torch_error("reference gradients", e);
     return nullptr;
   }
 }

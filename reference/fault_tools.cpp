@@ -272,11 +272,8 @@ void propose_head_map(Scene& scene, Proposals& out, const std::vector<std::int64
                       const std::string& variant, const Parameters& parameters) {
   const std::vector<Point> scores = scene.ops("scores"), context = scene.ops("context");
   const at::Tensor map = from_int64(kv_of_head, {static_cast<std::int64_t>(kv_of_head.size())});
-  const BadRun bad = [map](const Op& good, const Tensors& in, const Tensors&) {
-    const at::Tensor kv = in[1].index_select(1, map);  // a kv head for each query head
-    return good.kind == "scores"
-               ? scaled_scores(in[0], kv, 1.0 / std::sqrt(static_cast<double>(in[0].size(-1))))
-               : join_heads(weighted_values(in[0], kv));
+  const BadRun bad = [map](const Op& good, const Tensors& in, const Tensors& w) {
+    return good.run({in[0], in[1].index_select(1, map)}, w);  // a kv head for each query head
   };
   std::vector<Point> all = scores;
   all.insert(all.end(), context.begin(), context.end());

@@ -24,7 +24,13 @@ std::string past_of(const Point& point) { return "past:" + point; }
 bool is_past(std::string_view name) { return name.starts_with("past:"); }
 
 at::ScalarType point_type(std::string_view point, const Types& types) {
-  if (point.starts_with("model:mask")) return at::kBool;
+  if (point.starts_with("model:mask") || point == "model:block_allowed") return at::kBool;
+  // What is selected by is held in float32 whatever the model's type is; the mask of blocks is ones
+  // and zeros.
+  for (const char* suffix : {":q_mean_cache", ":query_blocks", ":key_blocks", ":query_pools",
+                             ":key_pools", ":block_scores", ":block_transition", ":block_walk"}) {
+    if (point.ends_with(suffix)) return types.island;
+  }
   if (point.starts_with("model.replica_rope:") || point.ends_with(":inv_freq") ||
       point == "model:aggregate_weights") {
     return types.island;

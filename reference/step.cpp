@@ -12,7 +12,8 @@ namespace {
 std::string plain(const std::string& name) { return is_past(name) ? name.substr(5) : name; }
 
 bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
+         point.ends_with(":q_mean_cache");
 }
 
 }  // namespace
@@ -91,7 +92,17 @@ Result<StepByOps::Value> StepByOps::run_op(const Op& right, Pass& pass, bool wit
 Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass) {
   if (const auto it = pass.known.find(name); it != pass.known.end()) return it->second;
   Value value;
-  if (const std::optional<TensorView> given = pass.lookup(name)) {
+  std::optional<TensorView> given = pass.lookup(name);
+  const Op* own = is_past(name) ? nullptr : net_.find(name);
+  // A table that comes from the config alone and was stored in fewer bits than any run holds it in:
+  // what is built on it was built on the table itself.
+  const bool from_config = own != nullptr && own->inputs.empty() && own->weights.empty();
+  if (given && from_config && is_floating(given->dtype) && size_of(given->dtype) < 4 &&
+      point_type(name, types_of(scalar_type(pass.rounding.run))) == at::kFloat &&
+      name != "model.rotary_emb:cos" && !name.starts_with("model:mask")) {
+    given.reset();
+  }
+  if (given) {
     value.exact = from_capture(plain(name), *given, engine_.types_);
     // Tables may come with a row a sample; the ops want one a replica-major row.
     const std::int64_t batch = inputs_.batch, rows = net_.context().rows();
@@ -110,6 +121,29 @@ Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass
   }
   pass.known.emplace(name, value);
   return value;
+}
+
+// Where only scores and probabilities are missing on the way to a context, their roundings can be
+// followed; undefined where more is missing.
+at::Tensor StepByOps::context_bound_of(const Op& context, Pass& pass, const Tensors& in,
+                                       const at::Tensor& exact, const RoundingUnits& units) {
+  const Op* probs = context.inputs.size() == 2 ? net_.find(context.inputs[0]) : nullptr;
+  const Op* scores =
+      probs == nullptr || probs->inputs.empty() ? nullptr : net_.find(probs->inputs[0]);
+  if (scores == nullptr || scores->kind != "scores" || scores->inputs.size() != 2) return {};
+  const auto given = [&](const Point& name) { return pass.lookup(name).has_value(); };
+  if (given(probs->point) || !given(scores->inputs[0]) || !given(scores->inputs[1]) ||
+      !given(context.inputs[1])) {
+    return {};
+  }
+  Tensors values;
+  for (const Point* name : {&scores->inputs[0], &scores->inputs[1], &probs->inputs[0]}) {
+    const Result<Value> value = value_of(*name, pass);
+    if (!value.ok()) return {};
+    values.push_back(value->exact);
+  }
+  return attention_bound(*net_.context().config, values[0], values[1], in[1], values[2], in[0],
+                         exact, units);
 }
 
 // An op that is done right on given inputs has a bound of its own; a chain, and an op done wrong,
@@ -140,6 +174,10 @@ Result<void> StepByOps::run_last(const Op& right, Pass& pass, at::Tensor& exact,
     bound = at::zeros_like(exact, at::kDouble);
   }
   if (!exact.is_floating_point()) return {};
+  if (chained && !wrong && op.kind == "context") {
+    const at::Tensor derived = context_bound_of(op, pass, in, exact, units);
+    if (derived.defined()) bound = at::minimum(bound, derived);
+  }
   const bool derivable = op.inputs == right.inputs && op.weights == right.weights;
   try {
     if (derivable)

@@ -1,6 +1,7 @@
 // One step of the reference, op by op: its own run, and replays from given points.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -42,7 +43,13 @@ class StepByOps final : public ReferenceStep {
     const Overrides* wrong_same = nullptr;  // and in the candidate's
   };
   class SceneHere;
+  struct Near;
+  using FaultList = std::vector<const FaultSpec*>;
+  void pairs(SceneHere& scene, std::vector<Near> nears, const FaultList& faults,
+             const SuspectCall& call, const std::function<bool()>& late);
   Result<Value> value_of(const std::string& name, Pass& pass);
+  at::Tensor context_bound_of(const Op& context, Pass& pass, const Tensors& in,
+                              const at::Tensor& exact, const RoundingUnits& units);
   Result<Value> run_op(const Op& op, Pass& pass, bool with_same_type);
   // The op's value and its bound; `chained`: values on the way were computed, not given.
   Result<void> run_last(const Op& op, Pass& pass, at::Tensor& exact, at::Tensor& bound);
@@ -62,6 +69,7 @@ class StepByOps final : public ReferenceStep {
   std::map<std::string, at::Tensor> points_;
   Cache next_cache_;
   bool finished_ = false;
+  int pair_searches_ = 0;
 };
 
 }  // namespace ps::reference

@@ -30,6 +30,13 @@ at::Tensor in_shape_of(const at::Tensor& value, const at::Tensor& like, bool row
 
 }  // namespace
 
+// A fault that explains a part of the error.
+struct StepByOps::Near {
+  const FaultSpec* fault = nullptr;
+  Proposal proposal;
+  double left = 0;  // of the distance between the candidate and the right op
+};
+
 class StepByOps::SceneHere final : public Scene {
  public:
   SceneHere(StepByOps& step, const Op& op, const PointLookup& lookup, const Rounding& rounding,
@@ -160,6 +167,109 @@ class StepByOps::SceneHere final : public Scene {
   bool last_token_ = false;
 };
 
+namespace {
+
+// Two faults at once are looked for only where the error is that many times its bound: near it,
+// some pair always fits.
+constexpr double kLargeError = 20.0;
+constexpr std::size_t kPeeled = 4;  // first faults that are tried
+constexpr int kPairSearches = 2;    // in a step
+
+// A chain in which one fault has been done already: what would explain the rest?
+class PeeledScene final : public Scene {
+ public:
+  PeeledScene(Scene& outer, Edit first)
+      : outer_(outer), first_(std::move(first)), expected_(outer.replay(first_)) {}
+  const Net& net() const override { return outer_.net(); }
+  const Point& point() const override { return outer_.point(); }
+  const std::vector<const Op*>& chain() const override { return outer_.chain(); }
+  bool solving() const override { return outer_.solving(); }
+  const at::Tensor& observed() const override { return outer_.observed(); }
+  const at::Tensor& expected() const override { return expected_; }
+  const at::Tensor& counts() const override { return outer_.counts(); }
+  at::Tensor value(const Point& name) override { return outer_.value(name); }
+  bool given(const Point& name) const override { return outer_.given(name); }
+  at::Tensor weight(const std::string& name) override { return outer_.weight(name); }
+  at::Tensor replay(const Edit& edit) override { return outer_.replay(both(first_, edit)); }
+  const std::vector<StepInputs>& earlier() const override { return outer_.earlier(); }
+
+ private:
+  Scene& outer_;
+  Edit first_;
+  at::Tensor expected_;
+};
+
+void propose(const FaultSpec& fault, Scene& scene, Proposals& out) {
+  try {
+    fault.propose(scene, out);
+  } catch (const std::exception&) {
+    // Shapes that the solver did not expect: what it has proposed so far stands.
+  }
+}
+
+// The nearest way of each fault, the nearest faults first.
+template <class Near>
+std::vector<Near> nearest_first(std::vector<Near> all) {
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Near& a, const Near& b) { return a.left < b.left; });
+  std::vector<Near> out;
+  for (Near& near : all) {
+    const bool known = std::any_of(out.begin(), out.end(),
+                                   [&](const Near& other) { return other.fault == near.fault; });
+    if (!known && out.size() < kPeeled) out.push_back(std::move(near));
+  }
+  return out;
+}
+
+bool covers(const Replayed& replayed, const at::Tensor& observed, const at::Tensor& counts,
+            double times) {
+  const at::Tensor value = borrow(replayed.value.view()), bound = borrow(replayed.bound.view());
+  if (!same_shape(value, observed) || !value.is_floating_point()) return false;
+  const at::Tensor error = at::nan_to_num((observed.to(at::kDouble) - value) * counts);
+  return error.abs().le(bound * times + 1e-30).all().item<bool>();
+}
+
+}  // namespace
+
+// Peels the nearest single faults off, one at a time, and asks every fault about the rest.
+void StepByOps::pairs(SceneHere& scene, std::vector<Near> nears, const FaultList& faults,
+                      const SuspectCall& call, const std::function<bool()>& late) {
+  const double before = distance(scene, scene.expected());
+  const double alone = nears.empty() ? 1.0 : nears.front().left;
+  for (const Near& first : nears) {
+    PeeledScene rest(scene, first.proposal.edit);
+    if (!same_shape(rest.expected(), scene.observed())) continue;
+    for (const FaultSpec* fault : faults) {
+      if (fault == first.fault || late()) continue;
+      Proposals proposals;
+      propose(*fault, rest, proposals);
+      for (const Proposal& second : proposals) {
+        if (second.signature || second.freedom > 1 || late()) continue;
+        const Edit edit = both(first.proposal.edit, second.edit);
+        const double left = distance(scene, scene.replay(edit)) / before;
+        if (!(left < 0.05 && left < 0.25 * alone)) continue;
+        const std::optional<Replayed> replayed = scene.replay_bounded(edit);
+        if (!replayed) continue;
+        Suspect suspect;
+        suspect.fault = first.fault->info;
+        suspect.variant = first.proposal.variant;
+        suspect.parameters = first.proposal.parameters;
+        suspect.parameters.emplace_back("with", "\"" + std::string(fault->info.id) + "\"");
+        if (!second.variant.empty()) {
+          suspect.parameters.emplace_back("with_variant", "\"" + second.variant + "\"");
+        }
+        for (const auto& [name, value] : second.parameters) {
+          suspect.parameters.emplace_back("with_" + name, value);
+        }
+        suspect.freedom = 2 + first.proposal.freedom + second.freedom;
+        suspect.fault.late = false;
+        suspect.replayed = &*replayed;
+        if (!call(suspect)) return;
+      }
+    }
+  }
+}
+
 Result<void> StepByOps::suspects(std::string_view point, const PointLookup& lookup,
                                  const Rounding& rounding, const SuspectOptions& options,
                                  const SuspectCall& call) {
@@ -177,22 +287,26 @@ Result<void> StepByOps::suspects(std::string_view point, const PointLookup& look
     const at::NoGradGuard no_grad;
     SceneHere scene(*this, *op, lookup, rounding, options);
     PS_TRY_VOID(scene.open(*captured));
+    FaultList faults;
     for (const FaultSpec* fault : all_faults()) {
-      const std::string id(fault->info.id);
-      if (!options.only.empty() &&
-          std::find(options.only.begin(), options.only.end(), id) == options.only.end()) {
-        continue;
-      }
-      if (!fault->applies(engine_.config_)) continue;
+      const bool wanted =
+          options.only.empty() ||
+          std::find(options.only.begin(), options.only.end(), fault->info.id) != options.only.end();
+      if (wanted && fault->applies(engine_.config_)) faults.push_back(fault);
+    }
+    // A whole search, at a chain: it may hold two faults.
+    const bool may_pair = options.only.empty() && options.solve && options.near_only &&
+                          scene.chain().size() > 1 && scene.observed().is_floating_point();
+    const double before = may_pair ? distance(scene, scene.expected()) : 0;
+    bool explained = false;
+    std::vector<Near> nears;
+    for (const FaultSpec* fault : faults) {
       Proposals proposals;
-      try {
-        fault->propose(scene, proposals);
-      } catch (const std::exception&) {
-        // Shapes that the solver did not expect: what it has proposed so far stands.
-      }
+      propose(*fault, scene, proposals);
       for (const Proposal& proposal : proposals) {
         if (late()) return {};
-        if (options.near_only && !scene.is_near(scene.replay(proposal.edit))) continue;
+        const at::Tensor value = options.near_only ? scene.replay(proposal.edit) : at::Tensor();
+        if (options.near_only && !scene.is_near(value)) continue;
         const std::optional<Replayed> replayed = scene.replay_bounded(proposal.edit);
         if (!replayed) continue;
         Suspect suspect;
@@ -204,6 +318,20 @@ Result<void> StepByOps::suspects(std::string_view point, const PointLookup& look
         suspect.fault.late = fault->info.late && !proposal.early;
         suspect.replayed = &*replayed;
         if (!call(suspect)) return {};
+        if (!may_pair) continue;
+        explained = explained || proposal.signature ||
+                    covers(*replayed, scene.observed(), scene.counts(), 2.0);
+        if (!proposal.signature && proposal.freedom < 2) {
+          nears.push_back({fault, proposal, distance(scene, value) / before});
+        }
+      }
+    }
+    if (may_pair && !explained && pair_searches_ < kPairSearches) {
+      const std::optional<Replayed> right = scene.replay_bounded([](const Net&, Overrides&) {});
+      const bool finite = at::isfinite(scene.observed()).all().item<bool>();
+      if (right && finite && !covers(*right, scene.observed(), scene.counts(), kLargeError)) {
+        ++pair_searches_;
+        pairs(scene, nearest_first(std::move(nears)), faults, call, late);
       }
     }
     return {};

@@ -83,6 +83,15 @@ TEST(MatchShape, OneMaskForAllIsRepeatedAndNothingElseIs) {
   for (std::int64_t i = 0; i < 4 * 3 * 45; ++i) EXPECT_EQ(value_at(m->view, i), i % 45);
   EXPECT_FALSE(match("model.norm", counting({1, 5, 9}), {4, 5, 9}));
   EXPECT_FALSE(match("lm_head", counting({2, 5, 9}), {2, 3, 9}));
+  // The other way round, and one axis on each side: trace.md allows either.
+  const auto written_out = match("model:mask", counting({4, 3, 5, 9}), {4, 1, 5, 9});
+  ASSERT_TRUE(written_out.has_value());
+  EXPECT_EQ(written_out->expected.shape, (Shape{4, 3, 5, 9}));
+  EXPECT_EQ(written_out->view.shape, (Shape{4, 3, 5, 9}));
+  const auto both = match("model:mask", counting({1, 3, 5, 9}), {4, 1, 5, 9});
+  ASSERT_TRUE(both.has_value());
+  EXPECT_EQ(both->expected.shape, (Shape{4, 3, 5, 9}));
+  EXPECT_FALSE(match("model:mask", counting({4, 3, 5, 9}), {4, 2, 5, 9}));
 }
 
 TEST(MatchShape, LogitsOfTheLastPositionMeetTheLastPosition) {

@@ -121,6 +121,78 @@ TEST(Examine, ATraceOfAnotherModelIsAnErrorOrADivergenceNeverSilent) {
   EXPECT_EQ(report.verdict, Verdict::kDiverged);
 }
 
+// Ranks that each run the whole model on their own rows are judged one by one, none in silence.
+TEST(Examine, EveryRankOfATraceIsJudged) {
+  const fs::path source = fixtures_dir() / "golden" / "parscale" / "ps_n2_t3_eager";
+  const fs::path file = source / "expected" / "step-00000.rank-00000.safetensors";
+  const SafetensorsFile old = value_or_die(SafetensorsFile::open(file));
+  const TempDir dir;
+  fs::copy_file(file, dir.path() / "step-00000.rank-00000.safetensors");
+  const auto other = [&](float spoil) {
+    SafetensorsWriter writer =
+        value_or_die(SafetensorsWriter::create(dir.path() / "step-00000.rank-00001.safetensors"));
+    for (const auto& entry : old.entries()) {
+      Tensor value = Tensor::copy_of(entry.view);
+      if (entry.name == "model.layers.1.mlp.up_proj") value.as<float>()[5] += spoil;
+      ok_or_die(writer.add(entry.name, value.view()));
+    }
+    ok_or_die(writer.close());
+  };
+  other(0);
+  const Report fine = examine_trace(dir.path(), source);
+  EXPECT_EQ(fine.verdict, Verdict::kEquivalent) << trouble(fine);
+  EXPECT_EQ(std::count_if(fine.points.begin(), fine.points.end(),
+                          [](const PointRow& row) { return row.point == "lm_head"; }),
+            2);
+  other(0.5F);
+  const Report wrong = examine_trace(dir.path(), source);
+  ASSERT_TRUE(wrong.first_divergence);
+  EXPECT_EQ(wrong.first_divergence->rank, 1);
+  EXPECT_EQ(wrong.first_divergence->point, "model.layers.1.mlp.up_proj");
+  ASSERT_FALSE(wrong.findings.empty());
+  EXPECT_EQ(wrong.findings[0].rank, 1);
+}
+
+// trace.md: model:mask is [1 or R, 1 or H, S, C], the tables have 1, B or R rows.
+TEST(Examine, MasksAndTablesWrittenOutAreTheSame) {
+  const fs::path source = fixtures_dir() / "golden" / "parscale" / "ps_n2_t3_eager";
+  const SafetensorsFile old = value_or_die(
+      SafetensorsFile::open(source / "expected" / "step-00000.rank-00000.safetensors"));
+  const std::int64_t heads = 4;
+  const auto write = [&](const fs::path& path, bool flip) {
+    SafetensorsWriter writer = value_or_die(SafetensorsWriter::create(path));
+    for (const auto& entry : old.entries()) {
+      if (entry.name != "model:mask") {
+        ok_or_die(writer.add(entry.name, entry.view));
+        continue;
+      }
+      const Shape& s = entry.view.shape;  // [R,1,S,C]
+      ASSERT_EQ(s[1], 1);
+      const std::size_t plane = static_cast<std::size_t>(s[2] * s[3]);
+      Tensor all(DType::kBool, {s[0], heads, s[2], s[3]});
+      auto cells = all.as<std::uint8_t>();
+      for (std::size_t i = 0; i < cells.size(); ++i) {
+        const std::size_t from = i / plane / static_cast<std::size_t>(heads) * plane + i % plane;
+        cells[i] = std::to_integer<std::uint8_t>(entry.view.bytes[from]);
+      }
+      // The last head of the first row hides its last key from the last query.
+      if (flip) cells[static_cast<std::size_t>(heads) * plane - 1] ^= 1;
+      ok_or_die(writer.add(entry.name, all.view()));
+    }
+    ok_or_die(writer.close());
+  };
+  const TempDir dir;
+  write(dir.path() / "same.safetensors", false);
+  const Report fine = examine_trace(dir.path() / "same.safetensors", source);
+  EXPECT_EQ(fine.verdict, Verdict::kEquivalent) << trouble(fine);
+  write(dir.path() / "flip.safetensors", true);
+  const Report wrong = examine_trace(dir.path() / "flip.safetensors", source);
+  ASSERT_TRUE(wrong.first_divergence);
+  EXPECT_EQ(wrong.first_divergence->point, "model:mask");
+  EXPECT_NE(wrong.first_divergence->where.find("head=3"), std::string::npos)
+      << wrong.first_divergence->where;
+}
+
 // A trace that keeps the last token's logits, one RoPE row a sample, and bf16 of a float32 run.
 TEST(Examine, ShorterFormsThatTracesMayHaveAreTheSameValues) {
   const fs::path source = fixtures_dir() / "golden" / "parscale" / "ps_n4_t5_leftpad_posids";

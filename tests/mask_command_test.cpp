@@ -102,6 +102,80 @@ TEST(MaskCommand, AWrongBlockListIsFound) {
   EXPECT_NE(std::find(found.begin(), found.end(), "MK006"), found.end());
 }
 
+// R5, R7 and R8 of masks.md 4, as words and as tensors.
+TEST(MaskCommand, LengthsRunsAndFlagsAreMasks) {
+  TempDir dir;
+  const mask::Mask m = value_or_die(mask::evaluate(value_or_die(
+      mask::parse_text("B=2 H=3 Q=4 KV=6 q_offset=2\ncausal & (heads(1) | window(2))", "t"))));
+  const mask::RowRuns rows = mask::to_row_runs(m);
+  Tensor begin(DType::kI64, {static_cast<std::int64_t>(rows.begin.size())});
+  std::copy(rows.begin.begin(), rows.begin.end(), begin.as<std::int64_t>().begin());
+  Tensor runs(DType::kI32, {static_cast<std::int64_t>(rows.runs.size()), 2});
+  for (std::size_t i = 0; i < rows.runs.size(); ++i) {
+    runs.as<std::int32_t>()[2 * i] = static_cast<std::int32_t>(rows.runs[i].first);
+    runs.as<std::int32_t>()[2 * i + 1] = static_cast<std::int32_t>(rows.runs[i].second);
+  }
+  Tensor lengths(DType::kI32, {2}), starts(DType::kI32, {2}), cu(DType::kI32, {4});
+  lengths.as<std::int32_t>()[0] = 6;
+  lengths.as<std::int32_t>()[1] = 3;
+  starts.as<std::int32_t>()[1] = 3;
+  for (std::size_t i = 0; i < 4; ++i) cu.as<std::int32_t>()[i] = static_cast<std::int32_t>(i * i);
+  SafetensorsWriter writer = value_or_die(SafetensorsWriter::create(dir / "m.safetensors"));
+  ok_or_die(writer.add("r7/row_begin", begin.view()));
+  ok_or_die(writer.add("r7/row_runs", runs.view()));
+  ok_or_die(writer.add("r5/lengths", lengths.view()));
+  ok_or_die(writer.add("r5/starts", starts.view()));
+  ok_or_die(writer.add("varlen/cu_seqlens", cu.view()));
+  ok_or_die(writer.add("bool", mask::to_bool(m, false).view()));
+  ok_or_die(writer.close());
+  const std::string file = dir / "m.safetensors";
+  const std::string heads = "B=2 H=3 Q=4 KV=6 q_offset=2\ncausal & (heads(1) | window(2))";
+  struct Pair {
+    std::string a, b;
+    int code;
+  };
+  const std::vector<Pair> pairs = {
+      {file + ":r7/", heads, 0},
+      {heads, file + ":bool", 0},
+      {file + ":r7/", file + ":bool", 0},
+      {file + ":r7/", "B=2 H=3 Q=4 KV=6 q_offset=2\ncausal & window(2)", 1},
+      {"lengths=6,3 starts=0,3", "B=2 H=1 Q=6 KV=6\nkv_range(lo=[0,3], hi=[6,6])", 0},
+      {file + ":r5/", "B=2 H=1 Q=6 KV=6\nkv_range(lo=[0,3], hi=[6,6])", 0},
+      {file + ":r5/+causal", "lengths=6,3 starts=0,3 causal", 0},
+      {file + ":r5/", "lengths=6,3", 1},
+      {"lengths=6,3", "B=2 H=4 Q=3 KV=9\nkv_range(lo=0, hi=[6,3])", 0},
+      {"cu_seqlens=0,1,4,9 causal", file + ":varlen/+causal", 0},
+      {"cu_seqlens=0,1,4,9", "Q=9 KV=9\nsegments(0-1,1-4,4-9)", 0},
+      {"cu_seqlens=0,1,4,9", "Q=9 KV=9\nsegments(0-1,1-3,3-9)", 1},
+      {"is_causal=top-left", "Q=3 KV=5\ncausal", 0},
+      {"is_causal=bottom-right", "Q=3 KV=5 q_offset=2\ncausal", 0},
+      {"is_causal=top-left", "Q=3 KV=5 q_offset=2\ncausal", 1}};
+  for (const Pair& p : pairs) {
+    for (const char* verb : {"diff", "check"}) {
+      if (p.code == 0 && verb == std::string("check") && p.a.find("window") != std::string::npos)
+        continue;
+      const Ran ran = run_parscope({"mask", verb, p.a, p.b, "--quiet"});
+      EXPECT_EQ(ran.code, p.code) << verb << " " << p.a << " | " << p.b << "\n"
+                                  << ran.out << ran.err;
+    }
+  }
+  EXPECT_EQ(run_parscope({"mask", "show", "lengths=6,3"}).code, 0);
+  EXPECT_EQ(run_parscope({"mask", "show", file + ":r7/", "--size", "2,3,4,6"}).code, 0);
+  expect_bad_input(run_parscope({"mask", "show", file + ":r7/"}), "runs alone give no size");
+  expect_bad_input(run_parscope({"mask", "show", file + ":r7/", "--size", "2,3,4,5"}),
+                   "not a list of runs");
+  expect_bad_input(run_parscope({"mask", "show", file + ":r7/", "--size", "1,3,4,6"}),
+                   "wrong length");
+  expect_bad_input(run_parscope({"mask", "show", "lengths=6,x"}), "not a list of numbers");
+  expect_bad_input(run_parscope({"mask", "show", "lengths=6,3 starts=1"}), "one start");
+  expect_bad_input(run_parscope({"mask", "show", "lengths=6,3", "--size", "2,1,4,5"}),
+                   "outside of the keys");
+  expect_bad_input(run_parscope({"mask", "show", "is_causal=left", "--size", "4"}),
+                   "unknown corner");
+  expect_bad_input(run_parscope({"mask", "show", "is_causal=top-left"}), "has no size");
+  expect_bad_input(run_parscope({"mask", "show", "cu_seqlens=0,4,3"}), "cu_seqlens");
+}
+
 TEST(MaskCommand, StepsAndLedgersAreChecked) {
   TempDir dir;
   const auto step = [](int n, int q_offset) {

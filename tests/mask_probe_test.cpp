@@ -1,5 +1,7 @@
 // The probe recovers what an engine really does: right masks of every family, and masks that an
 // engine was told to get wrong (rows without a key opened, or averaged over everything).
+#include "diff/sparse/mask_probe.h"
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -99,6 +101,85 @@ TEST(MaskProbe, ACandidateThatForgetsItsWindowIsFound) {
       value_or_die(Expected::of(expected_program(right.model.config, plan.prompt, probed[0])));
   EXPECT_EQ(ids(value_or_die(check(e, probed[0].mask))),
             (std::vector<std::string>{"MK014", "MK005"}));
+}
+
+// Queries and keys of all replicas side by side. A prefix layer before them makes replicas differ.
+TEST(MaskProbe, CrossKvLayersAreReadReplicaByReplica) {
+  for (const char* name : {"xa_xkv_causal_n2", "xa_xkv_literal_n2"}) {
+    const Model model = value_or_die(open_model(fixtures_dir() / "golden" / "parscale" / name));
+    ProbePlan plan{random_inputs(3, 11, 5, model.config), 0, model.config.cross_kv_causal ? 2 : 0};
+    const auto probed = value_or_die(probe_masks(model, plan, on_host()));
+    expect_equal(model.config, plan, probed);
+    const auto cross = std::find_if(probed.begin(), probed.end(),
+                                    [](const ProbedMask& at) { return at.cross_kv; });
+    ASSERT_NE(cross, probed.end());
+    EXPECT_FALSE(cross->replicas_alike);
+    EXPECT_EQ(cross->mask.dims(), (Dims{3, 4, 22, 22}));
+    // The other reading of the same config is another mask, and known as such.
+    ModelConfig other = model.config;
+    other.cross_kv_causal = !other.cross_kv_causal;
+    const Expected e = value_or_die(Expected::of(expected_program(other, plan.prompt, *cross)));
+    const auto found = ids(value_or_die(check(e, cross->mask)));
+    const char* code = other.cross_kv_causal ? "MK002" : "MK006";
+    EXPECT_NE(std::find(found.begin(), found.end(), code), found.end()) << name;
+  }
+}
+
+TEST(MaskProbe, WithoutAPrefixReplicasLookAlikeAndThatIsSaid) {
+  Subject s("parscale_cross_attn", {{"architectures", R"(["ParScaleCrossKVForCausalLM"])"},
+                                    {"parscale_n_tokens", "0"},
+                                    {"parscale_n", "2"},
+                                    {"enable_cross_attn", "true"},
+                                    {"parscale_cross_attn_layers", "[1]"},
+                                    {"xkv_causal", "true"}});
+  const ProbePlan plan{random_inputs(2, 9, 5, s.model.config), 0, 0};
+  const auto probed = value_or_die(probe_masks(s.model, plan, on_host()));
+  expect_equal(s.model.config, plan, probed);
+  EXPECT_TRUE(std::any_of(probed.begin(), probed.end(),
+                          [](const ProbedMask& at) { return at.replicas_alike; }));
+}
+
+// A mask that is open where it should not be, seen from outside only.
+class OpensOneBlock final : public SparseEngine {
+ public:
+  explicit OpensOneBlock(std::unique_ptr<SparseEngine> inner) : inner_(std::move(inner)) {}
+  Result<SparseLayer> prefill(std::int64_t layer, const SparseInputs& inputs) override {
+    PS_TRY(SparseLayer out, inner_->prefill(layer, inputs));
+    if (!out.lists.empty() && out.lists.rows > 2) out.lists.at(0, 0, 2).pop_back();
+    return out;
+  }
+  Result<SparseLayer> decode(std::int64_t layer, const SparseInputs& inputs) override {
+    return inner_->decode(layer, inputs);
+  }
+  void reset() override { inner_->reset(); }
+
+ private:
+  std::unique_ptr<SparseEngine> inner_;
+};
+
+TEST(MaskProbe, BlockSparseKernelsAttendWhatTheySelected) {
+  for (const char* name : {"walk_basic_grad", "walk_decode", "walk_left_padding_3d",
+                           "walk_noncausal", "walk_partial_block_gqa", "walk_per_head_4d_mask"}) {
+    const std::string dir = (fixtures_dir() / "golden" / "sparse" / name).string();
+    const Ran ran = run_parscope({"mask", "probe", dir, "--device", "host", "--json"});
+    EXPECT_EQ(ran.code, 0) << name << "\n" << ran.err << ran.out.substr(0, 1500);
+    const auto report = nlohmann::json::parse(ran.out, nullptr, false);
+    for (const auto& at : report["inputs"]["probed"]) EXPECT_EQ(at["equal"], true) << name;
+    if (name == std::string("walk_decode")) {
+      EXPECT_GT(report["inputs"]["probed"].back()["step"], 0);
+    }
+  }
+  const SparseCase base =
+      value_or_die(open_sparse_case({fixtures_dir() / "golden" / "sparse" / "walk_basic_grad"}));
+  CandidateOptions options;
+  options.device = Device::kHost;
+  OpensOneBlock engine(value_or_die(open_sparse_candidate(base.config, base.weights, options)));
+  std::vector<std::string> found;
+  for (const SparseProbedMask& at : value_or_die(probe_sparse_masks(base, engine))) {
+    const Expected e = value_or_die(Expected::of(at.expected));
+    for (const std::string& id : ids(value_or_die(check(e, at.applied)))) found.push_back(id);
+  }
+  EXPECT_NE(std::find(found.begin(), found.end(), "MK005"), found.end());
 }
 
 TEST(MaskProbe, TheCommandReportsEveryLayerAndStep) {

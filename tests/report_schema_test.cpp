@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "core/trace_extras.h"
 #include "core/trace_manifest.h"
 #include "tests/support/paths.h"
 #include "tests/support/sample_report.h"
@@ -182,10 +183,30 @@ TEST(TraceSchema, WhatIsWrittenIsAcceptedAndWhatIsReadToo) {
       {R"({"format": "parscope-trace/1", "steps": [], "world_size": 0})", false},
       {R"({"format": "parscope-trace/1", "steps": [], "shards": {"x": {}}})", false},
       {R"({"format": "parscope-trace/1", "steps": {}})", false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": null, "weights": null})", true},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": [{"requested": "a"}]})", false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": {}})", false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": [{"requested": "a",
+           "executed": "b", "layer": 1.5}]})",
+       false},
+      {R"({"format": "parscope-trace/1", "steps": [], "backends": [{"requested": "a",
+           "executed": "b", "step": null, "reason": "why"}]})",
+       true},
+      {R"({"format": "parscope-trace/1", "steps": [], "weights": {"w": {"dtype": "float32",
+           "shape": [2, 3], "crc32": "0357c450"}}})",
+       true},
+      {R"({"format": "parscope-trace/1", "steps": [], "weights": {"w": {"dtype": "float32",
+           "shape": [2, 3], "crc32": "57c450"}}})",
+       false},
+      {R"({"format": "parscope-trace/1", "steps": [], "weights": {"w": {"dtype": "float32",
+           "shape": [-1], "crc32": "0357c450"}}})",
+       false},
   };
   for (const auto& [json, good] : manifests) {
     EXPECT_EQ(checker.accepts(Json::parse(json)), good) << json;
-    EXPECT_EQ(parse_manifest_text(json, "t", StepsField::kRequired).ok(), good) << json;
+    const bool read = parse_manifest_text(json, "t", StepsField::kRequired).ok() &&
+                      parse_trace_extras(json, "t").ok();
+    EXPECT_EQ(read, good) << json;
   }
 }
 

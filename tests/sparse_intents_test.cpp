@@ -7,10 +7,10 @@
 #include <gtest/gtest.h>
 
 #include "core/rng.h"
+#include "core/sketch.h"
 #include "diff/sparse/check.h"
 #include "diff/sparse/lists.h"
 #include "diff/sparse/probe.h"
-#include "diff/sparse/sketch.h"
 #include "model/candidate.h"
 #include "tests/support/paths.h"
 #include "tests/support/plain_sparse.h"

@@ -1,11 +1,15 @@
 #include "core/trace.h"
 
 #include <filesystem>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "core/crc32.h"
+#include "core/trace_extras.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/raw_safetensors.h"
 #include "tests/support/temp_dir.h"
@@ -66,6 +70,89 @@ TEST(TraceManifest, FieldsAreRead) {
   EXPECT_EQ(trace->steps()[4].op, StepOp::kGenerate);
   EXPECT_EQ(trace->steps()[4].num_beams, 3);
   EXPECT_EQ(trace->steps()[4].max_new_tokens, 5);
+}
+
+TEST(TraceExtras, SurviveTheWriter) {
+  const TempDir dir;
+  Result<TraceWriter> writer = TraceWriter::create(dir.path(), {});
+  ASSERT_TRUE(writer.ok() && writer->close().ok());
+  const Result<Trace> before = Trace::open(dir.path());
+  ASSERT_TRUE(before.ok()) << before.error().line();
+  EXPECT_TRUE(trace_extras(*before)->backends.empty());
+  TraceExtras m;
+  m.backends.resize(2);
+  m.backends[0].requested = "flash \"2\"";
+  m.backends[0].executed = "math";
+  m.backends[0].reason = "head_dim 80";
+  m.backends[0].layer = 3;
+  m.backends[1] = {"gemm", "auto", "loops", "", "cpu", "", "", 0, -1};
+  m.weights = {{"a.weight", DType::kBF16, {2, 3}, 0xffu}, {"b", DType::kF32, {}, 0xdeadbeefu}};
+  ASSERT_TRUE(write_trace_extras(dir.path(), m).ok());
+  const Result<Trace> trace = Trace::open(dir.path());
+  ASSERT_TRUE(trace.ok()) << trace.error().line();
+  const Result<TraceExtras> read = trace_extras(*trace);
+  ASSERT_TRUE(read.ok()) << read.error().line();
+  ASSERT_EQ(read->backends.size(), 2u);
+  EXPECT_EQ(read->backends[0].op, "attention");
+  EXPECT_EQ(read->backends[0].requested, m.backends[0].requested);
+  EXPECT_EQ(read->backends[0].reason, "head_dim 80");
+  EXPECT_EQ(read->backends[0].layer, 3);
+  EXPECT_EQ(read->backends[0].step, -1);
+  EXPECT_TRUE(read->backends[0].fell_back());
+  EXPECT_EQ(read->backends[1].op, "gemm");
+  EXPECT_EQ(read->backends[1].step, 0);
+  EXPECT_FALSE(read->backends[1].fell_back());  // auto: whatever there is
+  ASSERT_EQ(read->weights.size(), 2u);
+  EXPECT_EQ(read->weights[0].name, "a.weight");
+  EXPECT_EQ(read->weights[0].dtype, DType::kBF16);
+  EXPECT_EQ(read->weights[0].shape, (Shape{2, 3}));
+  EXPECT_EQ(read->weights[1].crc32, 0xdeadbeefu);
+}
+
+TEST(TraceExtras, BrokenOnesNameThePlace) {
+  const auto error = [](const std::string& fields) {
+    const Result<TraceExtras> extras = parse_trace_extras("{" + fields + "}", "t");
+    return extras.ok() ? "no error" : extras.error().line();
+  };
+  EXPECT_EQ(error(R"("backends": null, "weights": null)"), "no error");
+  EXPECT_EQ(error(R"("backends": [{"requested": "a", "executed": "b", "step": null}])"),
+            "no error");
+  EXPECT_EQ(error(R"("weights": {"w": {"dtype": "float32", "shape": [2], "crc32": "0357c450"}})"),
+            "no error");
+  const std::pair<const char*, const char*> broken[] = {
+      {R"("backends": {})", "/backends: must be a list"},
+      {R"("backends": [{"requested": "a"}])", "/backends/0: lacks"},
+      {R"("backends": [{"requested": "a", "executed": "b", "layer": 1.5}])", "/backends/0/layer"},
+      {R"("backends": [{"requested": "a", "executed": 1}])", "/backends/0/executed"},
+      {R"("weights": [])", "/weights: must be an object"},
+      {R"("weights": {"w": {"dtype": "float32", "shape": [2], "crc32": "357c450"}})",
+       "/weights/w/crc32: is no CRC-32"},
+      {R"("weights": {"w": {"dtype": "float33", "shape": [2], "crc32": "0357c450"}})",
+       "/weights/w/dtype"},
+      {R"("weights": {"w": {"dtype": "float32", "shape": [-1], "crc32": "0357c450"}})",
+       "/weights/w/shape"},
+      {R"("weights": {"w": 7})", "/weights/w: is no checksum"},
+  };
+  for (const auto& [fields, message] : broken) {
+    EXPECT_NE(error(fields).find(message), std::string::npos) << error(fields);
+  }
+}
+
+TEST(Crc32, IsTheOneOfZlib) {
+  const auto crc = [](std::string_view text) { return crc32_of(std::as_bytes(std::span(text))); };
+  EXPECT_EQ(crc32_text(crc("")), "00000000");
+  EXPECT_EQ(crc32_text(crc("123456789")), "cbf43926");  // the check value that every list gives
+  EXPECT_EQ(crc32_text(crc("The quick brown fox jumps over the lazy dog")), "414fa339");
+  Crc32 pieces;
+  for (const std::string_view part : {"123", "4567", "89"}) {
+    pieces.bytes(std::as_bytes(std::span(part)));
+  }
+  EXPECT_EQ(pieces.value(), 0xcbf43926u);
+  Crc32 words;
+  words.word(0x34333231u);
+  words.word(0x38373635u);
+  words.bytes(std::as_bytes(std::span(std::string_view("9"))));
+  EXPECT_EQ(words.value(), 0xcbf43926u);
 }
 
 TEST(TraceManifest, BrokenManifestsNameThePlace) {

@@ -135,3 +135,33 @@ function(ps_op_wrappers folder host_out cuda_out)
   set(${host_out} ${host} PARENT_SCOPE)
   set(${cuda_out} ${cuda} PARENT_SCOPE)
 endfunction()
+
+# The texts of FOLDER/*.names in the order of presets.def, as one source file for the list OUT.
+function(ps_embed_presets folder out)
+  file(STRINGS ${folder}/presets.def lines REGEX "^PS_NAMES\\(")
+  set(entries "")
+  foreach(line IN LISTS lines)
+    string(REGEX REPLACE "^PS_NAMES\\(([a-z0-9_]+)\\).*" "\\1" stem "${line}")
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${folder}/${stem}.names)
+    file(READ ${folder}/${stem}.names text)
+    string(REGEX MATCH "\nname ([^\n]+)\n" found "${text}")
+    if(NOT found)
+      message(FATAL_ERROR "${folder}/${stem}.names has no line: name NAME")
+    endif()
+    string(APPEND entries "    {\"${CMAKE_MATCH_1}\", R\"names(${text})names\"},\n")
+  endforeach()
+  file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/name_presets.cpp @ONLY CONTENT [[// Made from diff/foreign/presets.
+#include "diff/foreign/names.h"
+
+namespace ps {
+
+std::span<const NamePreset> name_presets() {
+  static constexpr NamePreset kPresets[] = {
+@entries@  };
+  return kPresets;
+}
+
+}  // namespace ps
+]])
+  set(${out} ${${out}} ${PROJECT_BINARY_DIR}/name_presets.cpp PARENT_SCOPE)
+endfunction()

@@ -3,6 +3,8 @@
 
 #include "core/config.h"
 #include "diff/align/guard.h"
+#include "diff/align/weight_sums.h"
+#include "diff/mask/step_mask.h"
 
 namespace ps {
 
@@ -64,6 +66,29 @@ bool counts_up(const TensorView& positions) {
   return true;
 }
 
+// [.., S, C], 1 or true = may attend: each query sees all that is not behind it, as without a mask.
+bool plain_causal(const TensorView& mask) {
+  if (mask.shape.size() < 2 || is_floating(mask.dtype)) return false;
+  const std::int64_t columns = mask.shape.back(), queries = mask.shape[mask.shape.size() - 2];
+  for (std::int64_t i = 0; i < mask.count(); ++i) {
+    const std::int64_t query = i / columns % queries, key = i % columns;
+    if ((value_at(mask, i) != 0) != (key <= columns - queries + query)) return false;
+  }
+  return true;
+}
+
+// Without a word about it, a run had no padding, counted its positions up, and was causal.
+bool says_nothing(const std::string& name, const TensorView& input) {
+  if (name == "input_mask" || input.shape.size() == 4) return plain_causal(input);
+  return name == "attention_mask" ? all_real(input) : counts_up(input);
+}
+
+const char* what_it_says(const std::string& name) {
+  if (name == "input_mask") return ", and it is not the causal one";
+  return name == "attention_mask" ? ", and it marks padding"
+                                  : ", and they are not the ones that the other run took";
+}
+
 // Tensors that must be equal where both traces have them.
 void same_input(const StepPair& step, const std::string& name, std::vector<Finding>& out) {
   const TensorView* a = input(*step.candidate, name);
@@ -76,13 +101,10 @@ void same_input(const StepPair& step, const std::string& name, std::vector<Findi
     const TraceStep& lacking = a == nullptr ? *step.candidate : *step.expected;
     if (ids || input(lacking, "input_ids") == nullptr) return;
     const TensorView& there = a != nullptr ? *a : *b;
-    if (name == "attention_mask" ? all_real(there) : counts_up(there)) return;
-    out.push_back(invalid(
-        step, "capture-inputs", name,
-        std::string("only the ") + (a != nullptr ? "candidate" : "expected") + " trace has " +
-            name +
-            (name == "attention_mask" ? ", and it marks padding"
-                                      : ", and they are not the ones that the other run took")));
+    if (says_nothing(name, there)) return;
+    out.push_back(invalid(step, "capture-inputs", name,
+                          std::string("only the ") + (a != nullptr ? "candidate" : "expected") +
+                              " trace has " + name + what_it_says(name)));
     return;
   }
   if (a->shape != b->shape) {
@@ -101,6 +123,18 @@ void same_input(const StepPair& step, const std::string& name, std::vector<Findi
     message += "; one token repeated looks like a warm-up run";
   }
   out.push_back(invalid(step, ids ? "capture-tokens" : "capture-inputs", name, std::move(message)));
+}
+
+// Two programs in words: another wording of one mask cannot be told from another mask here.
+void same_mask_program(const StepPair& step, std::vector<Finding>& out) {
+  const std::string a = mask::mask_program_of(*step.candidate);
+  const std::string b = mask::mask_program_of(*step.expected);
+  if (a == b || (!a.empty() && !b.empty())) return;
+  const TraceStep& lacking = a.empty() ? *step.candidate : *step.expected;
+  if (input(lacking, "input_mask") != nullptr) return;
+  out.push_back(invalid(step, "capture-inputs", "mask_program",
+                        std::string("only the ") + (a.empty() ? "expected" : "candidate") +
+                            " trace was given a mask program"));
 }
 
 std::string_view words(StepOp op) {
@@ -165,6 +199,14 @@ std::vector<Finding> guard_runs(const Trace& candidate, const Trace& expected,
                                 const std::vector<StepPair>& steps) {
   std::vector<Finding> out;
   same_model(candidate, expected, out);
+  const Result<TraceExtras> mine = trace_extras(candidate), theirs = trace_extras(expected);
+  for (const Result<TraceExtras>* extras : {&mine, &theirs}) {
+    if (!extras->ok()) {
+      out.push_back(invalid({}, "capture-manifest", "", extras->error().line()));
+      return out;
+    }
+  }
+  if (auto f = other_weights(mine->weights, theirs->weights)) out.push_back(*std::move(f));
   for (const StepPair& step : steps) {
     if (step.candidate == nullptr || step.expected == nullptr) continue;
     if (step.candidate->op != step.expected->op) {
@@ -178,9 +220,10 @@ std::vector<Finding> guard_runs(const Trace& candidate, const Trace& expected,
       out.push_back(invalid(step, "capture-inputs", "beam_idx",
                             "the caches are reordered by different beam_idx"));
     }
-    for (const char* name : {"input_ids", "attention_mask", "position_ids"}) {
+    for (const char* name : {"input_ids", "attention_mask", "position_ids", "input_mask"}) {
       same_input(step, name, out);
     }
+    same_mask_program(step, out);
   }
   return out;
 }

@@ -39,7 +39,8 @@ void fill(StepPair& step, const Rename& rename) {
 }  // namespace
 
 bool is_step_input(std::string_view name) {
-  return name == "input_ids" || name == "attention_mask" || name == "position_ids";
+  return name == "input_ids" || name == "attention_mask" || name == "position_ids" ||
+         name == "input_mask";
 }
 
 std::vector<StepPair> pair_traces(const Trace& candidate, const Trace& expected,

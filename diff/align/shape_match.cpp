@@ -75,25 +75,34 @@ std::vector<std::int64_t> strides_of(const Shape& shape) {
   return strides;
 }
 
-// Axes of which the table knows that one may stand for all: "1|R", "1|B|R".
+// Axes of which the table knows that one may stand for all: "1|R", "1|B|R"; on either side.
 std::optional<ShapeMatch> repeated(std::string_view point, const TensorView& candidate,
-                                   const Shape& expected) {
-  const std::vector<std::string_view> symbols = axis_symbols(point, expected);
-  if (symbols.empty() || candidate.shape.size() != expected.size()) return std::nullopt;
+                                   const TensorView& expected) {
+  const std::vector<std::string_view> symbols = axis_symbols(point, expected.shape);
+  if (symbols.empty() || candidate.shape.size() != expected.shape.size()) return std::nullopt;
   std::vector<std::int64_t> strides = strides_of(candidate.shape);
+  std::vector<std::int64_t> other_strides = strides_of(expected.shape);
+  Shape whole = expected.shape;
   std::string what;
-  for (std::size_t axis = 0; axis < expected.size(); ++axis) {
-    if (candidate.shape[axis] == expected[axis]) continue;
+  for (std::size_t axis = 0; axis < whole.size(); ++axis) {
+    const std::int64_t own = candidate.shape[axis], other = expected.shape[axis];
+    if (own == other) continue;
     const bool optional = symbols[axis].starts_with("1|") && symbols[axis] != "1|S";
-    if (!optional || candidate.shape[axis] != 1) return std::nullopt;
-    strides[axis] = 0;
+    if (!optional || (own != 1 && other != 1)) return std::nullopt;
+    whole[axis] = std::max(own, other);
+    (own == 1 ? strides : other_strides)[axis] = 0;
     if (!what.empty()) what += ", ";
-    what +=
-        "axis " + std::to_string(axis) + " repeated " + std::to_string(expected[axis]) + " times";
+    what += "axis " + std::to_string(axis) + (own == 1 ? "" : " of the expected one") +
+            " repeated " + std::to_string(whole[axis]) + " times";
   }
   ShapeMatch match;
-  match.copy = gather(candidate, expected, strides);
+  match.copy = gather(candidate, whole, strides);
   match.view = match.copy.view();
+  match.expected = expected;
+  if (whole != expected.shape) {
+    match.expected_copy = gather(expected, whole, other_strides);
+    match.expected = match.expected_copy.view();
+  }
   match.what = what;
   return match;
 }
@@ -177,10 +186,12 @@ std::optional<ShapeMatch> match_shape(std::string_view point, const TensorView& 
     return match;
   }
   if (last_position(point, candidate, expected, match)) return match;
-  std::optional<ShapeMatch> other = repeated(point, candidate, expected.shape);
-  if (!other && same_count) other = permuted(point, candidate, expected.shape);
+  std::optional<ShapeMatch> other = repeated(point, candidate, expected);
+  if (!other && same_count) {
+    other = permuted(point, candidate, expected.shape);
+    if (other) other->expected = expected;
+  }
   if (!other) return std::nullopt;
-  other->expected = expected;
   other->what = shapes + ": " + other->what;
   return other;
 }

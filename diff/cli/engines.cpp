@@ -130,7 +130,10 @@ Result<RunPlan> run_plan(const Arguments& arguments, const ModelConfig& config) 
   PS_TRY(plan.chunk, arguments.integer("--chunk", 0, 1, most));
   PS_TRY(plan.beams, arguments.integer("--beams", 1, 1, config.vocab_size));
   if (plan.decode_steps > 0) PS_TRY_VOID(can_be_continued(plan.prompt));
-  if (arguments.has("--mask")) PS_TRY_VOID(use_mask(arguments.get("--mask"), config, plan));
+  if (arguments.has("--mask")) {
+    PS_TRY(const std::int64_t tp, arguments.integer("--tp", 1, 1, 4096));
+    PS_TRY_VOID(use_mask(arguments.get("--mask"), config, tp, plan));
+  }
   return plan;
 }
 

@@ -7,22 +7,26 @@
 #include <unistd.h>
 #include <vector>
 
-#include "diff/cli/command.h"
+#include "diff/cli/command_table.h"
 
 namespace ps::cli {
-namespace {
 
-const auto kCommands = std::array{
-#define PS_COMMAND(name) &name##_command,
+std::span<const GetCommand> command_table() {
+  static constexpr std::array kTable{
+#define PS_COMMAND(name) GetCommand{&name##_command},
 #include "diff/cli/commands.def"
 #undef PS_COMMAND
-};
+  };
+  return kTable;
+}
+
+namespace {
 
 std::string overview() {
   std::string out =
       "parscope - finds where a language model goes wrong, and why\n\n"
       "usage: parscope COMMAND [options]     (parscope COMMAND --help explains one)\n\n";
-  for (const auto command : kCommands) {
+  for (const auto command : command_table()) {
     std::string name = "  " + std::string(command().name);
     name.resize(14, ' ');
     out += name + std::string(command().summary) + "\n";
@@ -59,7 +63,7 @@ int run(std::span<const std::string> words) {
   }
   const bool asks = first == "help";
   const std::string& name = asks ? words[1] : first;
-  for (const auto get : kCommands) {
+  for (const auto get : command_table()) {
     const Command& command = get();
     if (command.name != name) continue;
     const std::span<const std::string> rest = words.subspan(1);
@@ -76,7 +80,7 @@ int run(std::span<const std::string> words) {
     return code.ok() ? code.value() : fail(code.error());
   }
   std::vector<std::string> names;
-  for (const auto get : kCommands) names.emplace_back(get().name);
+  for (const auto get : command_table()) names.emplace_back(get().name);
   if (!asks) names.insert(names.end(), {"--help", "--version", "help"});
   const std::string guess = closest(name, names);
   return fail(bad_input(

@@ -1,10 +1,14 @@
 #include "diff/cli/mask_probe.h"
 
+#include <filesystem>
+
+#include "core/file.h"
 #include "core/json.h"
 #include "diff/cli/engines.h"
 #include "diff/mask/probe.h"
 #include "diff/mask/source.h"
 #include "diff/mask/text.h"
+#include "diff/sparse/mask_probe.h"
 
 namespace ps::cli {
 
@@ -19,6 +23,7 @@ using mask::Program;
 // The user's program for all rows and heads that were probed.
 Result<Expected> user_expected(const std::string& word, const ProbedMask& at, std::int64_t batch) {
   const Dims& d = at.mask.dims();
+  if (at.cross_kv) batch = d.B;
   PS_TRY(mask::Source source, mask::open_source(word, Dims{batch, 1, d.Q, d.KV}));
   if (!source.program) return bad_input(word, "no mask program", "a program or an expression");
   Program& p = *source.program;
@@ -48,7 +53,56 @@ Result<Expected> user_expected(const std::string& word, const ProbedMask& at, st
   return Expected::of(std::move(p));
 }
 
+void add_probed(std::int64_t step, std::int64_t layer, const Mask& applied, const Mask& expected,
+                std::string& list) {
+  list += (list.empty() ? "" : ",") + std::string("{\"step\":") + std::to_string(step) +
+          ",\"layer\":" + std::to_string(layer) + ",\"shape\":" + mask::to_string(applied.dims()) +
+          ",\"allowed\":" + std::to_string(applied.count()) +
+          ",\"expected\":" + std::to_string(expected.count()) +
+          ",\"equal\":" + (mask::equal(expected, applied) ? "true" : "false") + "}";
+}
+
 }  // namespace
+
+bool is_sparse_case(const std::string& dir) {
+  const auto file = std::filesystem::path(dir) / "case.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored)) return false;
+  const Result<std::string> text = read_text(file);
+  if (!text.ok()) return false;
+  const Result<Json> json = parse_json(*text, file.string(), {128, 1 << 24});
+  return json.ok() && json->find("config") != nullptr && json->find("program") == nullptr;
+}
+
+Result<void> probe_sparse(const Arguments& arguments, const std::string& dir, Report& report) {
+  PS_TRY(const SparseCase subject, open_sparse_case({dir}));
+  ModelConfig any;
+  PS_TRY(const EngineChoice choice, engine_choice(arguments, any, kDefaultCandidate));
+  std::unique_ptr<SparseEngine> engine;
+  if (choice.reference) {
+    PS_TRY(engine, open_sparse_reference(subject.config, subject.weights));
+  } else {
+    CandidateOptions candidate;
+    candidate.device = choice.device;
+    candidate.threads = choice.options.threads;
+    PS_TRY(engine, open_sparse_candidate(subject.config, subject.weights, candidate));
+  }
+  PS_TRY(const std::vector<SparseProbedMask> probed, probe_sparse_masks(subject, *engine));
+  std::string layers;
+  for (const SparseProbedMask& at : probed) {
+    PS_TRY(const Expected e, Expected::of(at.expected));
+    PS_TRY(std::vector<Finding> findings, mask::check(e, at.applied));
+    for (Finding& f : findings) {
+      f.step = at.step;
+      f.point = layer_name(at.layer, "out");
+      report.findings.push_back(std::move(f));
+    }
+    add_probed(at.step, at.layer, at.applied, e.mask(), layers);
+  }
+  report.inputs.emplace_back("probed", "[" + layers + "]");
+  report.environment.emplace_back("engine", json_string(engine_name(choice)));
+  return {};
+}
 
 Result<void> probe_model(const Arguments& arguments, const std::string& model_dir,
                          const std::optional<std::string>& expected, Report& report) {
@@ -75,20 +129,17 @@ Result<void> probe_model(const Arguments& arguments, const std::string& model_di
       f.point = "model.layers." + std::to_string(at.layer) + ".self_attn";
       report.findings.push_back(std::move(f));
     }
-    layers += (layers.empty() ? "" : ",") + std::string("{\"step\":") + std::to_string(at.step) +
-              ",\"layer\":" + std::to_string(at.layer) +
-              ",\"shape\":" + mask::to_string(at.mask.dims()) +
-              ",\"allowed\":" + std::to_string(at.mask.count()) +
-              ",\"expected\":" + std::to_string(e.mask().count()) +
-              ",\"equal\":" + (mask::equal(e.mask(), at.mask) ? "true" : "false") + "}";
+    add_probed(at.step, at.layer, at.mask, e.mask(), layers);
   }
   report.inputs.emplace_back("probed", "[" + layers + "]");
   report.environment.emplace_back("engine", json_string(engine_name(choice)));
-  for (std::size_t i = 0; i < model.config.cross_kv_layer.size(); ++i) {
-    if (!model.config.cross_kv_layer[i]) continue;
-    report.blind_spots.push_back({"mask-cross-kv", "layer " + std::to_string(i) +
-                                                       " attends to all replicas' keys, which look "
-                                                       "alike to the probe"});
+  for (const ProbedMask& at : probed) {
+    if (!at.replicas_alike || at.step != 0) continue;
+    report.blind_spots.push_back(
+        {"mask-cross-kv", "layer " + std::to_string(at.layer) +
+                              " attends to all replicas' keys, and no layer before it has a prefix "
+                              "that would make them differ: seen is only whether a key of any "
+                              "replica is attended"});
   }
   return {};
 }

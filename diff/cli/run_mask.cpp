@@ -4,64 +4,58 @@
 #include <memory>
 
 #include "diff/mask/source.h"
+#include "diff/mask/step_mask.h"
 
 namespace ps::cli {
 
 namespace {
 
-using mask::Mask;
-using mask::Program;
+using mask::StepSize;
 
-Result<Mask> mask_of_step(const Program& program, std::int64_t prefix, std::int64_t length,
-                          std::int64_t past, const std::string& where) {
-  Program p = program;
-  p.dims.Q = length;
-  p.dims.KV = prefix + past + length;
-  p.q_offset = {past};
-  PS_TRY_VOID(mask::validate(p, where));
-  return mask::evaluate(p);
+Result<std::vector<std::int64_t>> visible_of_step(const mask::Program& program, StepSize size,
+                                                  std::int64_t heads, const std::string& where) {
+  PS_TRY(mask::StepMask step, mask::mask_of_step(program, size, where));
+  if (step.heads == heads) return std::move(step.visible);
+  // Heads that are alike in this step, and not in another.
+  const std::size_t plane = static_cast<std::size_t>(size.length * size.columns());
+  std::vector<std::int64_t> out;
+  for (auto from = step.visible.begin(); from != step.visible.end();
+       from += static_cast<std::ptrdiff_t>(plane)) {
+    for (std::int64_t h = 0; h < heads; ++h) {
+      out.insert(out.end(), from, from + static_cast<std::ptrdiff_t>(plane));
+    }
+  }
+  return out;
 }
 
 }  // namespace
 
-Result<void> use_mask(const std::string& word, const ModelConfig& config, RunPlan& plan) {
+Result<void> use_mask(const std::string& word, const ModelConfig& config, std::int64_t tp,
+                      RunPlan& plan) {
   const StepInputs& prompt = plan.prompt;
-  const std::int64_t prefix = config.prefix_tokens;
-  PS_TRY(mask::Source source, mask::open_source(word, mask::Dims{prompt.batch, 1, prompt.length,
-                                                                 prefix + prompt.length}));
+  StepSize size{prompt.batch, config.heads, prompt.length, 0, config.prefix_tokens};
+  PS_TRY(mask::Source source,
+         mask::open_source(word, mask::Dims{size.batch, size.heads, size.length, size.columns()}));
   if (!source.program) return bad_input(word, "no mask program", "a program or an expression");
-  Program& p = *source.program;
-  if (p.dims.B != 1 && p.dims.B != prompt.batch) {
-    return bad_input(word, "the mask has another batch", "1 or " + std::to_string(prompt.batch),
-                     std::to_string(p.dims.B));
-  }
-  if (mask::varies(p, p.expr).h) {
-    return bad_input(word, "the heads differ", "one mask for all heads of a row");
+  const auto program = std::make_shared<const mask::Program>(*std::move(source.program));
+  plan.visible_heads = mask::varies(*program, program->expr).h ? config.heads : 1;
+  if (plan.visible_heads > 1 && tp > 1) {
+    return bad_input("--tp", "simulated ranks take one mask for all heads", "--tp 1",
+                     std::to_string(tp));
   }
   const std::int64_t chunk = plan.chunk > 0 ? plan.chunk : prompt.length;
   const std::int64_t total = prompt.length + plan.decode_steps;
-  for (std::int64_t past = 0; past < total;) {
-    const std::int64_t length = past < prompt.length ? std::min(chunk, prompt.length - past) : 1;
-    PS_TRY(const Mask tried, mask_of_step(p, prefix, length, past, word));
-    past += length;
+  const std::int64_t heads = plan.visible_heads;
+  for (std::int64_t past = 0; past < total; past += size.length) {
+    size.past = past;
+    size.length = past < prompt.length ? std::min(chunk, prompt.length - past) : 1;
+    PS_TRY(const auto tried, visible_of_step(*program, size, heads, word));
   }
-  const auto program = std::make_shared<const Program>(std::move(p));
-  plan.visible = [program, prefix, word, samples = prompt.batch](
-                     std::int64_t rows, std::int64_t length, std::int64_t past) {
-    const auto mask = mask_of_step(*program, prefix, length, past, word);
-    PS_CHECK(mask.ok(), "a step that was tried");
-    const std::int64_t columns = prefix + past + length, beams = rows / samples;
-    std::vector<std::int64_t> out(static_cast<std::size_t>(rows * length * columns));
-    std::int64_t at = 0;
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const std::int64_t b = program->dims.B == 1 ? 0 : row / beams;
-      for (std::int64_t i = 0; i < length; ++i, at += columns) {
-        for (const auto& [lo, hi] : mask->plane(b, 0).row(i)) {
-          std::fill(out.begin() + at + lo, out.begin() + at + hi, 1);
-        }
-      }
-    }
-    return out;
+  plan.visible = [=](std::int64_t rows, std::int64_t length, std::int64_t past) {
+    const auto visible = visible_of_step(
+        *program, {rows, config.heads, length, past, config.prefix_tokens}, heads, word);
+    PS_CHECK(visible.ok(), "a step that was tried");
+    return *visible;
   };
   return {};
 }

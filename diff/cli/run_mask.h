@@ -10,9 +10,10 @@
 namespace ps::cli {
 
 // `word` is a program's file or an expression (diff/mask/source.h). Its B is 1 or the prompt's
-// batch and its heads are alike; Q, KV and q_offset become those of each step: Q new tokens, KV =
-// prefix + past + Q columns, q_offset = past. Every step is tried here, so that none can fail
-// later.
-Result<void> use_mask(const std::string& word, const ModelConfig& config, RunPlan& plan);
+// batch, its H 1 or the model's (a run of several ranks needs heads that are alike); Q, KV and
+// q_offset become those of each step: Q new tokens, KV = prefix + past + Q columns, q_offset =
+// past. Every step is tried here, so that none can fail later.
+Result<void> use_mask(const std::string& word, const ModelConfig& config, std::int64_t tp,
+                      RunPlan& plan);
 
 }  // namespace ps::cli

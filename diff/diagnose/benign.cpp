@@ -79,7 +79,9 @@ std::string reason(const Report& report, const ModelConfig& config, const Outcom
            "or a "
            "row has one key";
   }
-  if (outcome.exact && !outcome.replicas_differ &&
+  // Equal replicas are equal to the last bit in every type; only the weights' sum counts then.
+  if ((outcome.exact || !any_named(report, "aggregation-weights-not-normalised")) &&
+      !outcome.replicas_differ && config.replicas > 1 &&
       only_at(report, {"aggregate_input", "aggregate_weights", "linear_of_silu"})) {
     return "the gate's weights differ, and the replicas that it weighs are equal";
   }

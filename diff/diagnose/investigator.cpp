@@ -6,6 +6,7 @@
 
 #include "core/points.h"
 #include "diff/compare/anatomy.h"
+#include "diff/diagnose/known_faults.h"
 #include "diff/isolate/additive_mask.h"
 #include "diff/isolate/lockstep.h"
 
@@ -30,9 +31,38 @@ std::string list_json(const std::vector<std::string>& items) {
 std::string particulars(const Explanation& e) {
   std::string out = e.variant;
   for (const auto& [name, value] : e.parameters) {
+    if (name.starts_with("with")) continue;  // of the other of two faults
     out += (out.empty() ? "" : "; ") + name + " = " + value;
   }
   return out;
+}
+
+// The second of two faults in one chain of ops that were not captured; it shares all numbers.
+std::optional<Finding> second_of_two(const Explanation& e, const Finding& first) {
+  constexpr std::string_view kOf = "with_";
+  std::string id, more;
+  Finding f = first;
+  f.evidence.clear();
+  for (const auto& [name, value] : e.parameters) {
+    if (name == "with") id = value.substr(1, value.size() - 2);
+    if (!name.starts_with(kOf)) continue;
+    const std::string own = name.substr(kOf.size());
+    f.evidence.emplace_back(own, value);
+    more += (more.empty() ? "" : "; ") + (own == "variant" ? value : own + " = " + value);
+  }
+  const KnownFault* known = find_known_fault(id);
+  if (known == nullptr) return std::nullopt;
+  f.id = id;
+  f.fault_class = known->fault_class;
+  f.message = std::string(known->wrong) + (more.empty() ? "" : " (" + more + ")");
+  f.fix = known->fix;
+  f.evidence.emplace_back("together_with", json_string(e.id));
+  for (const auto& [name, value] : first.evidence) {
+    if (name.starts_with("error_") || name.starts_with("ratio") || name == "replayed_from") {
+      f.evidence.emplace_back(name, value);
+    }
+  }
+  return f;
 }
 
 std::string sentence(const Explanation& e) {
@@ -228,17 +258,49 @@ void Investigator::look(std::int64_t step, const JudgedPoint& point) {
     quiet_ = all.empty() ? unnamed(step, point, tried) : named(step, point, all);
     return;
   }
-  if (!all.empty()) return keep(named(step, point, all));
+  if (!all.empty()) {
+    Finding first = named(step, point, all);
+    const std::optional<Finding> second = second_of_two(all.front(), first);
+    keep(std::move(first));
+    if (second) keep(*second);
+    return;
+  }
   // What cannot be explained may follow from what went wrong before in values that were not
   // captured: only the first is a finding, and others that start from captured values alone.
   const bool follows = !findings_.empty() && (point.expected.chain > 1 || point.local == nullptr);
   if (follows || ++unnamed_ > options_.unnamed) return;
+  near_[{step, point.op.point}] = {point.local == nullptr ? 0 : point.local->rel_l2, tried};
   keep(unnamed(step, point, tried));
+}
+
+// A fault that explains other points down to rounding, and here all but a tenth of the error (an
+// element was rounded the other way, a chain's bound is a little short): it is the same one.
+void Investigator::name_by_others(std::vector<Finding>& findings) const {
+  for (Finding& f : findings) {
+    const auto near = near_.find({f.step, f.point});
+    if (f.confidence != Confidence::kUnnamed || near == near_.end()) continue;
+    for (const Explanation& e : near->second.tried) {
+      const auto exact = std::find_if(findings.begin(), findings.end(), [&](const Finding& other) {
+        return other.id == e.id && other.confidence == Confidence::kExact;
+      });
+      if (exact == findings.end() || e.signature || !(e.rel_l2 < 0.1 * near->second.error))
+        continue;
+      f.id = e.id;
+      f.fault_class = e.fault_class;
+      f.message = sentence(e);
+      f.fix = e.fix;
+      f.confidence = Confidence::kConsistent;
+      f.evidence.emplace_back(
+          "exact_at", json_string("step " + std::to_string(exact->step) + " " + exact->point));
+      break;
+    }
+  }
 }
 
 std::vector<Finding> Investigator::findings(const std::optional<FirstDivergence>& first,
                                             bool spread) const {
   std::vector<Finding> out = findings_;
+  name_by_others(out);
   for (std::size_t i = 0; i < out.size() && i < also_.size(); ++i) {
     if (also_[i].empty()) continue;
     std::vector<std::string> points = also_[i];

@@ -2,9 +2,11 @@
 // reference on the candidate's own values, and named only when it explains them down to rounding.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/config.h"
@@ -50,6 +52,7 @@ class Investigator {
   bool explained_by_skipped_reorder(const JudgedPoint& point) const;
   Finding named(std::int64_t step, const JudgedPoint& point,
                 const std::vector<Explanation>& all) const;
+  void name_by_others(std::vector<Finding>& findings) const;
   Finding unnamed(std::int64_t step, const JudgedPoint& point,
                   const std::vector<Explanation>& near) const;
 
@@ -58,6 +61,11 @@ class Investigator {
   std::optional<PointLookup> unordered_;
   std::vector<Finding> findings_;
   std::vector<std::vector<std::string>> also_;  // other points of findings_[i]
+  struct Near {
+    double error = 0;  // relative, of the right op
+    std::vector<Explanation> tried;
+  };
+  std::map<std::pair<std::int64_t, std::string>, Near> near_;  // of findings without a name
   std::optional<Finding> quiet_;
   std::set<std::string> causes_;
   std::set<std::int64_t> wrong_steps_;

@@ -21,7 +21,8 @@ class PowerMeter {
 
   // A point that is right, while its step is at hand.
   void watch(const JudgedPoint& point);
-  void reordered() { reordered_ = true; }  // a beam step with rows that moved
+  void other_inputs() { looked_.clear(); }  // what follows is another run of the same model
+  void reordered() { reordered_ = true; }   // a beam step with rows that moved
 
   std::vector<BlindSpot> blind_spots() const;
   double power() const;  // share of the applicable faults that would have shown

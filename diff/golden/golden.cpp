@@ -8,6 +8,7 @@
 #include "core/json.h"
 #include "diff/golden/masks_case.h"
 #include "diff/golden/parscale_case.h"
+#include "diff/golden/recorded.h"
 #include "diff/golden/sparse_case.h"
 #include "diff/golden/tensor_parallel_case.h"
 
@@ -25,6 +26,8 @@ std::string_view to_string(GoldenKind kind) {
       return "sparse";
     case GoldenKind::kMasks:
       return "masks";
+    case GoldenKind::kRecorded:
+      return "recorded";
   }
   return "parscale";
 }
@@ -70,7 +73,10 @@ Result<std::vector<GoldenCase>> find_golden_cases(const fs::path& dir) {
     c.path = folder;
     c.name = fs::relative(folder, dir, ec).generic_string();
     if (c.name.empty() || c.name == ".") c.name = folder.filename().generic_string();
-    if (fs::is_directory(folder / "expected-f64", ec)) {
+    if (fs::is_regular_file(folder / "golden.json", ec)) {
+      c.kind = GoldenKind::kRecorded;
+      cases.push_back(std::move(c));
+    } else if (fs::is_directory(folder / "expected-f64", ec)) {
       c.kind = GoldenKind::kParscale;
       cases.push_back(std::move(c));
     } else if (fs::exists(folder / "case.json", ec)) {
@@ -97,7 +103,8 @@ Result<std::vector<GoldenCase>> find_golden_cases(const fs::path& dir) {
   if (ec) return bad_input(dir.string(), "cannot be searched: " + ec.message());
   if (cases.empty()) {
     return bad_input(dir.string(), "no golden case found",
-                     "folders with expected-f64/ or case.json, layouts.json, fsdp.json");
+                     "folders with expected-f64/, golden.json, case.json, layouts.json or "
+                     "fsdp.json");
   }
   std::sort(cases.begin(), cases.end(),
             [](const GoldenCase& a, const GoldenCase& b) { return a.name < b.name; });
@@ -116,6 +123,8 @@ GoldenResult verify_golden(const GoldenCase& golden, const GoldenOptions& option
     switch (golden.kind) {
       case GoldenKind::kMasks:
         return verify_masks_case(golden.path);
+      case GoldenKind::kRecorded:
+        return verify_recorded(golden.path, options);
       case GoldenKind::kSparse:
         return verify_sparse_case(golden.path);
       case GoldenKind::kTensorParallel:

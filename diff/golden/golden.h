@@ -18,7 +18,7 @@ namespace ps {
 using OpenEngine = std::function<Result<std::unique_ptr<Engine>>(const Model& model,
                                                                  const EngineOptions& options)>;
 
-enum class GoldenKind : std::uint8_t { kParscale, kTensorParallel, kSparse, kMasks };
+enum class GoldenKind : std::uint8_t { kParscale, kTensorParallel, kSparse, kMasks, kRecorded };
 std::string_view to_string(GoldenKind kind);
 
 struct GoldenCase {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "core/points.h"
 #include "diff/diagnose/beams.h"
@@ -10,16 +12,19 @@
 #include "diff/diagnose/investigator.h"
 #include "diff/diagnose/power.h"
 #include "diff/isolate/lockstep.h"
+#include "diff/mask/step_mask.h"
 
 namespace ps {
 
 namespace {
 
 bool is_input(std::string_view name) {
-  return name == "input_ids" || name == "attention_mask" || name == "position_ids";
+  return name == "input_ids" || name == "attention_mask" || name == "position_ids" ||
+         name == "input_mask";
 }
 bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
+         point.ends_with(":q_mean_cache");
 }
 
 // The candidate's values of one step under canonical names.
@@ -135,10 +140,9 @@ void add_unmatched(const TraceStep& step, const StepValues& values, const std::v
   }
 }
 
-}  // namespace
-
-Result<Report> examine(const Trace& trace, const Model& model, Reference& reference,
-                       const ExamineOptions& options) {
+// The steps of one rank, as a run of its own.
+Result<Report> examine_rank(const Trace& trace, std::int64_t rank, const Model& model,
+                            Reference& reference, const ExamineOptions& options) {
   Report report;
   if (trace.steps().empty()) return bad_input(trace.path().string(), "a trace without steps");
   const ModelConfig& config = model.config;
@@ -165,7 +169,7 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
   const auto total = static_cast<std::int64_t>(trace.steps().size());
   for (const TraceStep& step : trace.steps()) {
     if (options.progress) options.progress(done++, total);
-    if (step.rank != 0 || step.op == StepOp::kGenerate) continue;
+    if (step.rank != rank || step.op == StepOp::kGenerate) continue;
     const StepValues values(step);
     if (step.op == StepOp::kReorderCache) {
       if (moves_rows(step.beam_idx)) power.reordered();
@@ -186,7 +190,7 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
       continue;
     }
     const std::int64_t past = reference.past();
-    PS_TRY(const StepInputs inputs, step_inputs(step, past));
+    PS_TRY(const StepInputs inputs, mask::step_inputs_with_mask(step, config, past));
     PS_TRY(const std::unique_ptr<ReferenceStep> truth, reference.step(inputs));
     const PointLookup lookup = [&](std::string_view name) -> std::optional<TensorView> {
       if (name.starts_with("past:")) {
@@ -249,6 +253,57 @@ Result<Report> examine(const Trace& trace, const Model& model, Reference& refere
   report.environment.emplace_back("false_alarm_chance", text);
   report.environment.emplace_back("dtype", json_string(torch_name(run)));
   report.environment.emplace_back("producer", json_string(trace.manifest().producer));
+  return report;
+}
+
+void mark(Report& report, std::int64_t rank) {
+  for (PointRow& row : report.points) row.rank = rank;
+  for (Finding& f : report.findings) f.rank = rank;
+  if (report.first_divergence) report.first_divergence->rank = rank;
+}
+
+// Another rank's report behind the first one's.
+void append(Report& all, Report more) {
+  for (PointRow& row : more.points) all.points.push_back(std::move(row));
+  for (Finding& f : more.findings) all.findings.push_back(std::move(f));
+  if (more.verdict != Verdict::kDiverged) return;
+  all.verdict = Verdict::kDiverged;
+  all.blind_spots.clear();
+  all.power.reset();
+  if (!more.first_divergence) return;
+  if (!all.first_divergence || more.first_divergence->step < all.first_divergence->step) {
+    all.first_divergence = more.first_divergence;
+  }
+}
+
+}  // namespace
+
+Result<Report> examine(const Trace& trace, const Model& model, Reference& reference,
+                       const ExamineOptions& options) {
+  std::set<std::int64_t> ranks;
+  for (const TraceStep& step : trace.steps()) ranks.insert(step.rank);
+  const std::int64_t lowest = ranks.empty() ? 0 : *ranks.begin();
+  PS_TRY(Report report, examine_rank(trace, lowest, model, reference, options));
+  mark(report, lowest);
+  // Ranks that share no op, each with its own part of the batch (the others were joined before).
+  for (const std::int64_t rank : ranks) {
+    if (rank == lowest) continue;
+    ExamineOptions other = options;
+    other.measure_power = false;
+    PS_TRY(Report more, examine_rank(trace, rank, model, reference, other));
+    mark(more, rank);
+    append(report, std::move(more));
+  }
+  if (ranks.size() < 2) return report;
+  std::stable_sort(report.points.begin(), report.points.end(),
+                   [](const PointRow& a, const PointRow& b) {
+                     if (a.step != b.step) return a.step < b.step;
+                     return point_before(a.point, b.point);
+                   });
+  const auto& first = report.first_divergence;
+  std::stable_partition(report.findings.begin(), report.findings.end(), [&](const Finding& f) {
+    return first && f.step == first->step && f.rank == first->rank && f.point == first->point;
+  });
   return report;
 }
 

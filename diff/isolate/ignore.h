@@ -24,6 +24,9 @@ class IgnoreRules {
  private:
   bool padding_query(std::int64_t sample, std::int64_t token) const;
   bool empty_query(std::int64_t sample, std::int64_t token) const;
+  bool one_key(std::int64_t sample, std::int64_t token) const;
+  void read_visible();
+  std::optional<Tensor> blind_rows(std::string_view op, const Shape& shape) const;
   bool padding_column(std::int64_t sample, std::int64_t column) const;
 
   const ModelConfig& config_;
@@ -31,6 +34,9 @@ class IgnoreRules {
   std::int64_t past_;
   std::int64_t prefix_;
   std::int64_t empty_rows_ = 0;
+  // Of a mask from outside: [batch, blind_heads, length], rows that see no key; empty: none does.
+  std::vector<bool> blind_;
+  std::int64_t blind_heads_ = 1;
   std::vector<std::int64_t> first_real_;  // [batch] first real column; past+length where none is
 };
 

@@ -88,6 +88,26 @@ Tensor last_token(const TensorView& value) {
 // NaN bounds stand where the exact value is no number: classes decide there. Where nothing may be
 // rounded, a thousandth of a last place (half a truth value) stands for zero, so that ratios stay
 // numbers that can be written, sorted and compared.
+namespace {
+
+// A table or mask may be written out where the reference has one for all: a row for each sample or
+// each row, a head for each head. Empty where no such shape holds both.
+Shape with_axes_of_both(const Shape& value, const Shape& expected, std::int64_t batch,
+                        const ModelConfig& config) {
+  if (value.size() != expected.size()) return {};
+  Shape out = expected;
+  for (std::size_t axis = 0; axis < out.size(); ++axis) {
+    if (expected[axis] != 1 || value[axis] == 1) continue;
+    const bool rows = axis == 0 && (value[0] == batch || value[0] == batch * config.replicas);
+    const bool heads = axis == 1 && out.size() == 4 && value[1] == config.heads;
+    if (!rows && !heads) return {};
+    out[axis] = value[axis];
+  }
+  return out;
+}
+
+}  // namespace
+
 void clean_bounds(Replayed& exact, DType captured, double factor) {
   const bool floating = is_floating(captured);
   const double least = floating ? 1e-3 * unit_roundoff(captured) : 0.0;
@@ -192,7 +212,8 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   const std::optional<TensorView> captured = lookup(op.point);
   if (!captured) {
     if (options_.own_run) {
-      PS_TRY(const Tensor unused, reference_.own(op.point));
+      PS_TRY(const Tensor own, reference_.own(op.point));
+      if (own_) own_(op.point, own);
     }
     return {};
   }
@@ -204,6 +225,7 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   std::optional<Tensor> own;
   if (options_.own_run) {
     PS_TRY(own, reference_.own(op.point));
+    if (own_) own_(op.point, *own);
   }
   if (!replayed.ok()) {
     // After a value of a wrong shape, what is made of it cannot be judged.
@@ -233,7 +255,17 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
     exact.bound = last_token(exact.bound.view());
     if (own) own = last_token(own->view());
   } else if (value.shape != full) {
-    repeated = broadcast_to(value, full, op.kind == "rope_table" || op.kind == "mask");
+    const bool shared = op.kind == "rope_table" || op.kind == "mask";
+    repeated = broadcast_to(value, full, shared);
+    if (!repeated && shared) {
+      const Shape whole = with_axes_of_both(value.shape, full, inputs_.batch, config_);
+      repeated = broadcast_to(value, whole, true);
+      if (repeated) {
+        exact.value = *broadcast_to(exact.value.view(), whole, true);
+        exact.bound = *broadcast_to(exact.bound.view(), whole, true);
+        if (own) own = *broadcast_to(own->view(), whole, true);
+      }
+    }
     if (!repeated) {
       judge_shape(op, value, exact, lookup, rounding);
       return {};

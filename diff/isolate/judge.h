@@ -63,6 +63,10 @@ class StepJudge {
     divergence_ = std::move(call);
   }
   void on_right(std::function<void(const JudgedPoint&)> call) { right_ = std::move(call); }
+  // The reference's own value of each point, as it comes by.
+  void on_own(std::function<void(const std::string&, const Tensor&)> call) {
+    own_ = std::move(call);
+  }
   // Points in which a NaN or infinity was born where nobody compares; carried to the next step.
   // Outputs of the model (logits; else of the last layer) that differ from the reference's own run.
   struct Output {
@@ -98,6 +102,7 @@ class StepJudge {
   std::optional<Output> output_;
   bool replicas_differ_ = true;
   std::function<void(const JudgedPoint&)> divergence_, right_;
+  std::function<void(const std::string&, const Tensor&)> own_;
 };
 
 // What reorder_cache must give: row p*beams + b of each replica p from its row beam_idx[b].

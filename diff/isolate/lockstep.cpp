@@ -9,14 +9,33 @@
 #include "diff/diagnose/benign.h"
 #include "diff/diagnose/investigator.h"
 #include "diff/diagnose/power.h"
+#include "diff/isolate/replica_votes.h"
 
 namespace ps {
 
 namespace {
 
 bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache");
+  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
+         point.ends_with(":q_mean_cache");
 }
+
+// The two values of a step that votes are counted from, of one side.
+class Votes {
+ public:
+  explicit Votes(bool wanted) : wanted_(wanted) {}
+  void keep(std::string_view point, const TensorView& value) {
+    if (!wanted_) return;
+    if (point == "model.norm") norm_ = Tensor::copy_of(value);
+    if (point == "model:aggregate_weights") weights_ = Tensor::copy_of(value);
+  }
+  bool complete() const { return !norm_.shape().empty() && !weights_.shape().empty(); }
+  ReplicaOutputs outputs() const { return {norm_.view(), weights_.view()}; }
+
+ private:
+  bool wanted_;
+  Tensor norm_, weights_;
+};
 
 // Keeps the candidate's values for as long as an op that was not judged yet may read them.
 class Window final : public Tap {
@@ -24,7 +43,13 @@ class Window final : public Tap {
   Window(StepJudge& judge, const std::vector<OpInfo>& ops,
          const std::map<std::string, Tensor>& past, const LockstepOptions& options,
          std::int64_t step, std::int64_t steps)
-      : judge_(judge), ops_(ops), past_(past), options_(options), step_(step), steps_(steps) {
+      : votes(options.count_votes),
+        judge_(judge),
+        ops_(ops),
+        past_(past),
+        options_(options),
+        step_(step),
+        steps_(steps) {
     for (std::size_t i = 0; i < ops_.size(); ++i) {
       index_[ops_[i].point] = i;
       last_reader_[ops_[i].point] = i;
@@ -37,6 +62,7 @@ class Window final : public Tap {
   }
   void take(std::string_view point, const TensorView& value) override {
     if (point == "lm_head") logits = Tensor::copy_of(value);
+    votes.keep(point, value);
     if (!status.ok() || stopped_) return;
     if (is_cache(point)) caches.insert_or_assign(std::string(point), Tensor::copy_of(value));
     values_.insert_or_assign(std::string(point), Tensor::copy_of(value));
@@ -49,6 +75,7 @@ class Window final : public Tap {
   Result<void> status;
   Tensor logits;
   std::map<std::string, Tensor> caches;  // of this step
+  Votes votes;
 
  private:
   // An op whose point no candidate hands out (it is not in the table) is read through.
@@ -199,7 +226,8 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
   how.lambda = lambda_for(cells_of(config, plan), options.false_alarm);
   std::map<std::string, Tensor> caches;
   Investigator investigator(config, {});
-  PowerMeter power(reference.faults(/*only_applicable=*/true), config);
+  PowerMeter of_this_run(reference.faults(/*only_applicable=*/true), config);
+  PowerMeter& power = options.power != nullptr ? *options.power : of_this_run;
   Outcome outcome{false, true, unit_roundoff(options.run) < 1e-6, false};
   std::unique_ptr<StepJudge> earlier;  // the step before's
   bool spread = false, measured = options.measure_power;
@@ -250,11 +278,20 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
       measured = false;  // of a run that is wrong nobody asks what else it could have shown
       if (options.name_causes) investigator.look(number, point);
     });
+    Votes expected(options.count_votes && config.replicas > 1);
+    judge.on_own(
+        [&](const std::string& point, const Tensor& own) { expected.keep(point, own.view()); });
     Window window(judge, truth->ops(), caches, options, number, total);
     PS_TRY_VOID(candidate.forward(next->inputs, window));
     window.finish();
     if (!window.status.ok()) return window.status.error();
     PS_TRY_VOID(truth->finish());
+    if (window.votes.complete() && expected.complete()) {
+      if (!report.replicas) report.replicas.emplace();
+      PS_TRY_VOID(add_replica_votes(reference, config, next->inputs, number, past,
+                                    window.votes.outputs(), expected.outputs(), {},
+                                    *report.replicas));
+    }
     empty_rows += judge.empty_rows();
     report.points.insert(report.points.end(), judge.rows().begin(), judge.rows().end());
     if (judge.first() && !report.first_divergence) report.first_divergence = judge.first();

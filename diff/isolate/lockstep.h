@@ -14,6 +14,8 @@
 
 namespace ps {
 
+class PowerMeter;
+
 struct LockstepOptions {
   DType run = DType::kF32;  // the candidate's type
   double bound_factor = 1.0;
@@ -25,6 +27,8 @@ struct LockstepOptions {
   bool name_causes = true;  // false: every finding is unnamed
   // Replays every applicable fault on a run that is right: what it could not have shown.
   bool measure_power = true;
+  PowerMeter* power = nullptr;  // goes on with this one, over several runs; null: one of its own
+  bool count_votes = false;     // Report::replicas, of models that have some
 };
 
 // Points, first divergence and an unnamed finding for it. Inputs and timing are the caller's.

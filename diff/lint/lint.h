@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/checkpoint.h"
 #include "core/config.h"
@@ -18,6 +19,9 @@ namespace ps {
 // Error; broken rules are findings.
 Result<Report> lint_model(const std::filesystem::path& dir);
 
+// Names, shapes, types and numbers of a checkpoint whose config breaks no rule.
+std::vector<Finding> checkpoint_findings(const Checkpoint& checkpoint, const ModelConfig& config);
+
 // What a rule that a config breaks is called in a report; `point` is where the config stands.
 Finding config_finding(const ConfigIssue& issue, const std::string& point);
 
@@ -25,5 +29,7 @@ Finding config_finding(const ConfigIssue& issue, const std::string& point);
 // trace, or from `model`).
 Result<Report> lint_trace(const std::filesystem::path& path,
                           const std::optional<std::filesystem::path>& model);
+// The same of a trace that is open already.
+Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config);
 
 }  // namespace ps

@@ -61,6 +61,22 @@ double initializer_range(const ModelConfig& config) {
 
 }  // namespace
 
+std::vector<Finding> checkpoint_findings(const Checkpoint& checkpoint, const ModelConfig& config) {
+  std::vector<Finding> out = weight_shape_findings(checkpoint, config);
+  for (const CheckpointIssue& issue : checkpoint.compare(config)) {
+    out.push_back(checkpoint_finding(issue));
+    Finding& f = out.back();
+    const TensorView* found = checkpoint.peek(issue.tensor);
+    if (f.id == "weights-shape" && found != nullptr) {
+      f.fix = prefix_fields(issue.tensor, found->shape, config);
+    }
+  }
+  for (Finding& f : weight_value_findings(checkpoint, initializer_range(config))) {
+    out.push_back(std::move(f));
+  }
+  return out;
+}
+
 Result<Report> lint_model(const std::filesystem::path& dir) {
   Report report;
   PS_TRY(const ParsedConfig parsed, read_config(dir));
@@ -83,22 +99,10 @@ Result<Report> lint_model(const std::filesystem::path& dir) {
     return report;
   }
   const std::shared_ptr<Checkpoint>& checkpoint = opened.value();
-  if (usable) {
-    for (Finding& f : weight_shape_findings(*checkpoint, parsed.config)) {
-      report.findings.push_back(std::move(f));
-    }
-    for (const CheckpointIssue& issue : checkpoint->compare(parsed.config)) {
-      report.findings.push_back(checkpoint_finding(issue));
-      Finding& f = report.findings.back();
-      const TensorView* found = checkpoint->peek(issue.tensor);
-      if (f.id == "weights-shape" && found != nullptr) {
-        f.fix = prefix_fields(issue.tensor, found->shape, parsed.config);
-      }
-    }
-  }
-  for (Finding& f : weight_value_findings(*checkpoint, initializer_range(parsed.config))) {
-    report.findings.push_back(std::move(f));
-  }
+  std::vector<Finding> found =
+      usable ? checkpoint_findings(*checkpoint, parsed.config)
+             : weight_value_findings(*checkpoint, initializer_range(parsed.config));
+  for (Finding& f : found) report.findings.push_back(std::move(f));
   return report;
 }
 

@@ -6,6 +6,8 @@
 #include "diff/lint/cache.h"
 #include "diff/lint/lint.h"
 #include "diff/lint/trace_checks.h"
+#include "diff/mask/ledger.h"
+#include "diff/mask/step_mask.h"
 #include "diff/shard/ledgers.h"
 #include "diff/shard/rank_model.h"
 
@@ -33,7 +35,8 @@ void add(const TraceStep& step, Finding f, const std::string& point, Report& rep
 }
 
 bool is_input(std::string_view name) {
-  return name == "input_ids" || name == "attention_mask" || name == "position_ids";
+  return name == "input_ids" || name == "attention_mask" || name == "position_ids" ||
+         name == "input_mask";
 }
 
 // NaN and infinities are worth a word; the scores before a mask may not hold them either.
@@ -170,22 +173,8 @@ bool has_known_names(const Trace& trace) {
 
 }  // namespace
 
-Result<Report> lint_trace(const std::filesystem::path& path,
-                          const std::optional<std::filesystem::path>& model) {
-  PS_TRY(const Trace trace, Trace::open(path));
+Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config) {
   Report report;
-  std::optional<ModelConfig> config;
-  if (model) {
-    PS_TRY(config, load_config(*model));
-  } else if (!trace.manifest().model_json.empty()) {
-    PS_TRY(ParsedConfig parsed, parse_config(trace.manifest().model_json, "trace.json/model"));
-    bool usable = true;
-    for (const ConfigIssue& issue : parsed.issues) {
-      report.findings.push_back(config_finding(issue, "trace.json/model"));
-      usable = usable && !issue.error;
-    }
-    if (usable) config = std::move(parsed.config);
-  }
   if (!has_known_names(trace)) {
     Finding f;
     f.id = "no-known-point";
@@ -210,7 +199,8 @@ Result<Report> lint_trace(const std::filesystem::path& path,
     std::int64_t& before = past[step.rank];
     std::optional<StepInputs> inputs;
     if (step.tensors->find("input_ids") != nullptr) {
-      Result<StepInputs> read = step_inputs(step, before);
+      Result<StepInputs> read =
+          config ? mask::step_inputs_with_mask(step, *config, before) : step_inputs(step, before);
       if (read.ok()) {
         inputs = std::move(read).value();
       } else {
@@ -227,6 +217,13 @@ Result<Report> lint_trace(const std::filesystem::path& path,
     }
     if (inputs) before += inputs->length;
   }
+  if (const Result<TraceExtras> extras = trace_extras(trace); extras.ok()) {
+    for (Finding& f : mask::backend_findings(extras->backends)) {
+      report.findings.push_back(std::move(f));
+    }
+  } else {
+    report.findings.push_back(trace_finding({}, "manifest", "", extras.error().line()));
+  }
   if (config) {
     for (Finding& f : gradient_findings(trace, *config)) report.findings.push_back(std::move(f));
   }
@@ -242,6 +239,27 @@ Result<Report> lint_trace(const std::filesystem::path& path,
       report.findings.push_back(std::move(f));
     }
   }
+  return report;
+}
+
+Result<Report> lint_trace(const std::filesystem::path& path,
+                          const std::optional<std::filesystem::path>& model) {
+  PS_TRY(const Trace trace, Trace::open(path));
+  std::vector<Finding> first;
+  std::optional<ModelConfig> config;
+  if (model) {
+    PS_TRY(config, load_config(*model));
+  } else if (!trace.manifest().model_json.empty()) {
+    PS_TRY(ParsedConfig parsed, parse_config(trace.manifest().model_json, "trace.json/model"));
+    bool usable = true;
+    for (const ConfigIssue& issue : parsed.issues) {
+      first.push_back(config_finding(issue, "trace.json/model"));
+      usable = usable && !issue.error;
+    }
+    if (usable) config = std::move(parsed.config);
+  }
+  Report report = lint_trace(trace, config);
+  report.findings.insert(report.findings.begin(), first.begin(), first.end());
   PS_TRY(const std::vector<StepLedger> ledgers, read_ledgers(path));
   for (Finding& f : ledger_findings(ledgers)) report.findings.push_back(std::move(f));
   report.inputs.emplace_back("trace", json_string(path.string()));

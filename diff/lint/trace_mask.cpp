@@ -48,6 +48,36 @@ struct Walk {
   }
 };
 
+// The trace says itself who may see whom: no rule of the model counts.
+std::optional<Finding> against_given(const TensorView& mask, const StepInputs& in,
+                                     std::int64_t columns) {
+  const std::int64_t rows = mask.shape[0], heads = mask.shape[1], length = mask.shape[2];
+  const auto given_heads =
+      static_cast<std::int64_t>(in.visible->size()) / (in.batch * length * columns);
+  for (std::int64_t i = 0; i < mask.count(); ++i) {
+    const std::int64_t j = i % columns, t = i / columns % length;
+    const std::int64_t h = i / (columns * length) % heads, r = i / (columns * length * heads);
+    // One head for all, on either side: it must be each of the other's.
+    for (std::int64_t g = heads == 1 ? 0 : h % given_heads;
+         g < (heads == 1 ? given_heads : h % given_heads + 1); ++g) {
+      const std::int64_t cell = ((r % in.batch * given_heads + g) * length + t) * columns + j;
+      const bool may = (*in.visible)[static_cast<std::size_t>(cell)] != 0;
+      if (may == (mask.bytes[static_cast<std::size_t>(i)] != std::byte{0})) continue;
+      Finding f;
+      f.id = "mask-differs";
+      f.fault_class = "mask";
+      f.confidence = Confidence::kUnnamed;
+      f.where = "row=" + std::to_string(r) + " of " + std::to_string(rows) +
+                " head=" + std::to_string(h) + " query=" + std::to_string(t) +
+                " column=" + std::to_string(j);
+      f.message = may ? "a pair is hidden that the mask which the run was given allows"
+                      : "a pair is attended that the mask which the run was given forbids";
+      return f;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<Finding> mask_finding(const TensorView& mask, const StepInputs& in,
@@ -60,6 +90,7 @@ std::optional<Finding> mask_finding(const TensorView& mask, const StepInputs& in
                  mask.shape[2] == in.length && mask.shape[3] == columns && !in.attention_mask)) {
     return std::nullopt;
   }
+  if (in.visible) return against_given(mask, in, columns);
   const Walk walk{mask, in, past, columns};
   const bool all_slide =
       c.sliding_window > 0 &&

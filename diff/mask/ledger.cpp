@@ -27,71 +27,51 @@ Result<std::vector<Finding>> check_ledger(const Json& json, const std::string& w
   if (!json.is(Json::Kind::kArray)) {
     return bad_input(where, "not an attention ledger", "a list of calls", json.brief());
   }
-  std::map<Event, Seen> events;
-  for (std::size_t i = 0; i < json.items.size(); ++i) {
-    const Json& call = json.items[i];
-    const std::string at = where + "#/" + std::to_string(i);
-    std::map<std::string, std::string> words;
-    for (const char* name :
-         {"requested", "executed", "reason", "device", "mask_device", "mask_dtype"}) {
-      const Json* value = call.find(name);
-      if (value == nullptr) continue;
-      if (!value->is(Json::Kind::kString)) {
-        return bad_input(at + "/" + name, "not a string", "a string", value->brief());
-      }
-      words[name] = value->text;
-    }
-    std::int64_t numbers[2] = {-1, -1};
-    for (const bool step : {false, true}) {
-      const Json* value = call.find(step ? "step" : "layer");
-      if (value == nullptr) continue;
-      if (!value->is(Json::Kind::kInteger)) {
-        return bad_input(at + (step ? "/step" : "/layer"), "not an integer", "an integer",
-                         value->brief());
-      }
-      numbers[step ? 1 : 0] = value->integer;
-    }
-    if (!words.contains("requested") || !words.contains("executed")) {
-      return bad_input(at, "lacks \"requested\" or \"executed\"");
-    }
+  PS_TRY(const std::vector<BackendEvent> events, read_backends(json, where + "#"));
+  return backend_findings(events);
+}
+
+std::vector<Finding> backend_findings(const std::vector<BackendEvent>& events) {
+  std::map<Event, Seen> seen;
+  for (const BackendEvent& call : events) {
+    const bool attention = call.op == "attention";
     const auto happened = [&](Event event) {
-      Seen& s = events[std::move(event)];
+      Seen& s = seen[std::move(event)];
       if (s.count++ == 0) {
-        s.layer = numbers[0];
-        s.step = numbers[1];
+        s.layer = call.layer;
+        s.step = call.step;
       }
-      if (words.contains("reason")) s.reasons.insert(words["reason"]);
+      if (!call.reason.empty()) s.reasons.insert(call.reason);
     };
-    if (words["requested"] != words["executed"]) {
-      happened({"MK050", words["requested"] + " was asked for and " + words["executed"] + " ran",
-                "make a fallback an error: its mask is another one (is_causal forgets segments)"});
+    if (call.fell_back()) {
+      happened({"MK050",
+                (attention ? "" : call.op + ": ") + call.requested + " was asked for and " +
+                    call.executed + " ran",
+                attention ? "make a fallback an error: its mask is another one (is_causal forgets "
+                            "segments)"
+                          : "make a fallback an error: what ran is not what was to be tested"});
     }
-    if (words.contains("device") && words.contains("mask_device") &&
-        words["device"] != words["mask_device"]) {
+    if (!call.device.empty() && !call.mask_device.empty() && call.device != call.mask_device) {
       happened({"MK027",
-                "the mask's tensors are on " + words["mask_device"] + ", the queries on " +
-                    words["device"],
+                "the mask's tensors are on " + call.mask_device + ", the queries on " + call.device,
                 "copy them once per device, not inside the mask function"});
     }
-    if (words.contains("mask_dtype") && words["mask_dtype"] != "bool" &&
-        words["mask_dtype"] != "torch.bool") {
-      happened(
-          {"MK028", "the mask is " + words["mask_dtype"] + ", not bool", "return a bool tensor"});
+    if (!call.mask_dtype.empty() && call.mask_dtype != "bool" && call.mask_dtype != "torch.bool") {
+      happened({"MK028", "the mask is " + call.mask_dtype + ", not bool", "return a bool tensor"});
     }
   }
   std::vector<Finding> out;
-  for (const auto& [event, seen] : events) {
+  for (const auto& [event, s] : seen) {
     std::string at;
-    if (seen.layer >= 0) at = "layer=" + std::to_string(seen.layer);
-    if (seen.step >= 0) at += (at.empty() ? "step=" : " step=") + std::to_string(seen.step);
+    if (s.layer >= 0) at = "layer=" + std::to_string(s.layer);
+    if (s.step >= 0) at += (at.empty() ? "step=" : " step=") + std::to_string(s.step);
     Finding f = mask_finding(
         event.id, Severity::kError, at,
-        event.message + ", " + std::to_string(seen.count) + (seen.count == 1 ? " call" : " calls"));
-    f.step = seen.step < 0 ? 0 : seen.step;
-    f.evidence.emplace_back("count", std::to_string(seen.count));
+        event.message + ", " + std::to_string(s.count) + (s.count == 1 ? " call" : " calls"));
+    f.step = s.step < 0 ? 0 : s.step;
+    f.evidence.emplace_back("count", std::to_string(s.count));
     std::string reasons;
-    for (const std::string& r : seen.reasons)
-      reasons += (reasons.empty() ? "" : ",") + json_quoted(r);
+    for (const std::string& r : s.reasons) reasons += (reasons.empty() ? "" : ",") + json_quoted(r);
     f.evidence.emplace_back("reasons", "[" + reasons + "]");
     f.fix = event.fix;
     out.push_back(std::move(f));

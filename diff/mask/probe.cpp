@@ -47,6 +47,18 @@ void set_field(Json& object, const std::string& name, Json value) {
   object.items.push_back(std::move(value));
 }
 
+bool has_cross_kv(const ModelConfig& c) {
+  return std::find(c.cross_kv_layer.begin(), c.cross_kv_layer.end(), true) !=
+         c.cross_kv_layer.end();
+}
+
+// The layer that can tell replicas apart, by their prefixes; -1: none does.
+std::int64_t telling_layer(const ModelConfig& c) {
+  const auto first = std::find(c.cross_kv_layer.begin(), c.cross_kv_layer.end(), false);
+  const bool none = c.prefix_tokens == 0 || first == c.cross_kv_layer.end();
+  return none ? -1 : first - c.cross_kv_layer.begin();
+}
+
 // The same model with a vocabulary of head_dim one-hot tokens and one neutral token, and as little
 // else as its heads allow.
 Result<std::string> probe_config(const ModelConfig& c) {
@@ -66,8 +78,10 @@ Result<std::string> probe_config(const ModelConfig& c) {
   };
   const std::int64_t per_head = (c.head_dim + 1 + c.heads - 1) / c.heads;
   number("vocab_size", c.head_dim + 1);
-  number("hidden_size", c.heads * (per_head + per_head % 2));  // even: replica RoPE turns pairs
-  number("intermediate_size", 4);
+  const std::int64_t wide = (2 * c.head_dim + 2 + c.heads - 1) / c.heads;  // with products
+  const std::int64_t width = has_cross_kv(c) ? wide : per_head;
+  number("hidden_size", c.heads * (width + width % 2));  // even: replica RoPE turns pairs
+  number("intermediate_size", has_cross_kv(c) ? c.head_dim : 4);
   number("head_dim", c.head_dim);
   words("torch_dtype", "float32");
   words("dtype", "float32");
@@ -75,12 +89,19 @@ Result<std::string> probe_config(const ModelConfig& c) {
 }
 
 // `slot` >= 0: prefix slots slot, slot + 1, ... have one-hot values; else none has.
-Result<Model> write_probe(const fs::path& dir, const std::string& config_json, std::int64_t slot) {
+// `replica` >= 0: what cross-KV layers attend to is one-hot for this replica's tokens and 0 for the
+// others'. The telling layer's prefix marks the replica in the residual stream (channel dim + 1);
+// its MLP multiplies that mark by the token's own channel, into channels from dim + 2 on.
+Result<Model> write_probe(const fs::path& dir, const std::string& config_json, std::int64_t slot,
+                          std::int64_t replica = -1) {
   PS_TRY_VOID(ensure_directory(dir));
   PS_TRY_VOID(write_text(dir / "config.json", config_json));
   PS_TRY(const ModelConfig config, load_config(dir));
   PS_TRY(SafetensorsWriter writer, SafetensorsWriter::create(dir / "model.safetensors"));
   const std::int64_t dim = config.head_dim, hidden = config.hidden_size;
+  const std::int64_t mark = dim + 1, product = dim + 2;
+  const std::string telling =
+      "model.layers." + std::to_string(replica >= 0 ? telling_layer(config) : -1) + ".";
   for (const WeightSpec& spec : expected_weights(config)) {
     Tensor w(DType::kF32, spec.shape);
     const auto cells = w.as<float>();
@@ -90,8 +111,21 @@ Result<Model> write_probe(const fs::path& dir, const std::string& config_json, s
     if (ends("embed_tokens.weight")) {
       for (std::int64_t t = 0; t <= dim; ++t) set(t * hidden + t);
     }
-    if (ends("self_attn.v_proj.weight")) {
-      for (std::int64_t r = 0; r < config.kv_heads * dim; ++r) set(r * hidden + r % dim);
+    const bool tells = spec.name.starts_with(telling);
+    if (ends("self_attn.v_proj.weight") && !tells) {
+      for (std::int64_t r = 0; r < config.kv_heads * dim; ++r) {
+        set(r * hidden + r % dim + (replica >= 0 ? product : 0));
+      }
+    }
+    if (tells && ends("prefix_v")) {
+      const std::int64_t each = count_of(spec.shape) / spec.shape[0];
+      for (std::int64_t i = replica * each; i < (replica + 1) * each; i += dim) set(i);
+    }
+    if (tells && ends("self_attn.o_proj.weight")) set(mark * config.heads * dim);
+    for (std::int64_t d = 0; tells && d < dim; ++d) {
+      if (ends("mlp.gate_proj.weight")) set(d * hidden + mark);
+      if (ends("mlp.up_proj.weight")) set(d * hidden + d);
+      if (ends("mlp.down_proj.weight")) set((product + d) * dim + d);
     }
     if (ends("prefix_v") && slot >= 0) {  // [replica, kv_head, slot, dim]
       const std::int64_t slots = spec.shape[2];
@@ -110,19 +144,37 @@ Result<Model> write_probe(const fs::path& dir, const std::string& config_json, s
 struct Step {
   std::int64_t past = 0, length = 0;
   std::map<std::int64_t, std::vector<bool>> cells;
+  // Of cross-KV layers: keys that a replica has to itself, or that of any replica.
+  std::int64_t keys(const ModelConfig& c) const {
+    return c.cross_kv_causal ? past + length : length;
+  }
 };
 
-// Reads visible columns [first, first + head_dim) off a step's contexts.
+// What one pass shows in column `first` + d of a layer; replica >= 0: of that replica's keys alone.
+struct Pass {
+  std::int64_t slot = -1, token = -1, replica = -1;
+};
+
+// Reads visible columns off a step's contexts, head_dim of them a pass.
 class ContextReader final : public Tap {
  public:
-  ContextReader(const ModelConfig& config, std::int64_t rows, Step& step, std::int64_t first)
-      : config_(config), rows_(rows), step_(step), first_(first) {}
+  ContextReader(const ModelConfig& config, std::int64_t rows, Step& step, Pass pass)
+      : config_(config), rows_(rows), step_(step), pass_(pass) {}
 
-  bool wants(std::string_view point) override { return layer_of(point) >= 0; }
+  bool wants(std::string_view point) override {
+    const std::int64_t layer = layer_of(point);
+    return layer >= 0 && (crosses(layer) ? reads_cross(layer) : pass_.replica < 0);
+  }
   void take(std::string_view point, const TensorView& value) override {
+    const std::int64_t layer = layer_of(point);
     const std::int64_t heads = config_.heads, dim = config_.head_dim;
-    const std::int64_t columns = config_.prefix_tokens + step_.past + step_.length;
-    std::vector<bool>& cells = step_.cells[layer_of(point)];
+    const bool cross = crosses(layer);
+    const std::int64_t telling = telling_layer(config_);
+    const bool apart = cross && telling >= 0 && layer > telling;
+    const std::int64_t keys = step_.keys(config_);
+    const std::int64_t columns = !cross ? config_.prefix_tokens + step_.past + step_.length
+                                        : keys * (apart ? config_.replicas : 1);
+    std::vector<bool>& cells = step_.cells[layer];
     cells.resize(static_cast<std::size_t>(rows_ * heads * step_.length * columns));
     if (value.shape != Shape{rows_, step_.length, heads * dim}) {
       failed = bad_input(std::string(point), "has another shape than the probe expects", "",
@@ -134,11 +186,14 @@ class ContextReader final : public Tap {
       for (std::int64_t q = 0; q < step_.length; ++q) {
         for (std::int64_t h = 0; h < heads; ++h) {
           for (std::int64_t d = 0; d < dim; ++d, ++at) {
-            const std::int64_t column = first_ + d;
+            const std::int64_t column =
+                cross ? cross_column(d, keys, apart)
+                      : (pass_.slot >= 0 ? pass_.slot : config_.prefix_tokens + pass_.token) + d;
             // NaN is not 0: a row that gives NaN says nothing about its keys and counts as seen.
-            if (column >= columns || value_at(value, at) == 0) continue;
-            cells[static_cast<std::size_t>(((r * heads + h) * step_.length + q) * columns +
-                                           column)] = true;
+            if (column < 0 || column >= columns || value_at(value, at) == 0) continue;
+            const std::int64_t line =
+                cross ? cross_line(r, h, q) : (r * heads + h) * step_.length + q;
+            cells[static_cast<std::size_t>(line * columns + column)] = true;
           }
         }
       }
@@ -147,6 +202,25 @@ class ContextReader final : public Tap {
   std::optional<Error> failed;
 
  private:
+  bool crosses(std::int64_t layer) const {
+    return config_.cross_kv_layer[static_cast<std::size_t>(layer)];
+  }
+  // Behind the telling layer replicas are read one by one; before it they are all alike.
+  bool reads_cross(std::int64_t layer) const {
+    const std::int64_t telling = telling_layer(config_);
+    if (pass_.slot >= 0) return false;
+    return telling >= 0 && layer > telling ? pass_.replica >= 0 : pass_.replica < 0;
+  }
+  // Of [sample, head, p * S + query].
+  std::int64_t cross_line(std::int64_t row, std::int64_t head, std::int64_t query) const {
+    const std::int64_t batch = rows_ / config_.replicas, p = row / batch;
+    return ((row % batch * config_.heads + head) * config_.replicas + p) * step_.length + query;
+  }
+  std::int64_t cross_column(std::int64_t d, std::int64_t keys, bool apart) const {
+    const std::int64_t key = pass_.token + d - (config_.cross_kv_causal ? 0 : step_.past);
+    if (key < 0 || key >= keys) return -1;
+    return (apart ? pass_.replica * keys : 0) + key;
+  }
   std::int64_t layer_of(std::string_view point) const {
     constexpr std::string_view kBefore = "model.layers.", kAfter = ".self_attn:context";
     if (!point.starts_with(kBefore) || !point.ends_with(kAfter)) return -1;
@@ -154,12 +228,12 @@ class ContextReader final : public Tap {
     point.remove_suffix(kAfter.size());
     std::int64_t layer = 0;
     for (const char c : point) layer = layer * 10 + (c - '0');
-    return config_.cross_kv_layer[static_cast<std::size_t>(layer)] ? -1 : layer;
+    return layer;
   }
   const ModelConfig& config_;
   std::int64_t rows_;
   Step& step_;
-  std::int64_t first_;
+  Pass pass_;
 };
 
 // Tokens [past, past + length) of the run, of which those of the group [first, first + dim) are
@@ -222,11 +296,11 @@ Result<std::vector<ProbedMask>> probe_masks(const Model& model, const ProbePlan&
   }
 
   // One pass over all steps: which columns are one-hot, first of the prefix, then of the tokens.
-  const auto pass = [&](Engine& engine, std::int64_t slot, std::int64_t token) -> Result<void> {
+  const auto pass = [&](Engine& engine, const Pass& what) -> Result<void> {
     engine.reset();
     for (Step& step : steps) {
-      ContextReader reader(c, rows, step, slot >= 0 ? slot : c.prefix_tokens + token);
-      PS_TRY_VOID(engine.forward(inputs_of(plan, step.past, step.length, token, dim), reader));
+      ContextReader reader(c, rows, step, what);
+      PS_TRY_VOID(engine.forward(inputs_of(plan, step.past, step.length, what.token, dim), reader));
       if (reader.failed) return *reader.failed;
     }
     return {};
@@ -235,27 +309,79 @@ Result<std::vector<ProbedMask>> probe_masks(const Model& model, const ProbePlan&
     const fs::path dir = folder.path() / ("prefix" + std::to_string(slot));
     PS_TRY(const Model probe, write_probe(dir, config_json, slot));
     PS_TRY(const std::unique_ptr<Engine> engine, open(probe));
-    PS_TRY_VOID(pass(*engine, slot, -1));
+    PS_TRY_VOID(pass(*engine, {.slot = slot}));
   }
   PS_TRY(const Model probe, write_probe(folder.path() / "tokens", config_json, -1));
   PS_TRY(const std::unique_ptr<Engine> engine, open(probe));
-  for (std::int64_t token = 0; token < total; token += dim) PS_TRY_VOID(pass(*engine, -1, token));
+  for (std::int64_t token = 0; token < total; token += dim) {
+    PS_TRY_VOID(pass(*engine, {.token = token}));
+  }
+  const bool apart = has_cross_kv(c) && telling_layer(c) >= 0;
+  for (std::int64_t p = 0; apart && p < c.replicas; ++p) {
+    const fs::path dir = folder.path() / ("replica" + std::to_string(p));
+    PS_TRY(const Model marked, write_probe(dir, config_json, -1, p));
+    PS_TRY(const std::unique_ptr<Engine> marked_engine, open(marked));
+    for (std::int64_t token = 0; token < total; token += dim) {
+      PS_TRY_VOID(pass(*marked_engine, {.token = token, .replica = p}));
+    }
+  }
 
   std::vector<ProbedMask> out;
   for (std::size_t s = 0; s < steps.size(); ++s) {
     const Step& step = steps[s];
-    const Dims dims{rows, c.heads, step.length, c.prefix_tokens + step.past + step.length};
     for (const auto& [layer, cells] : step.cells) {
-      out.push_back({static_cast<std::int64_t>(s), layer, step.past,
-                     mask_from_cells(dims, [&](std::int64_t i) {
-                       return cells[static_cast<std::size_t>(i)];
-                     })});
+      Dims dims{rows, c.heads, step.length, c.prefix_tokens + step.past + step.length};
+      const bool cross = c.cross_kv_layer[static_cast<std::size_t>(layer)];
+      const bool alike = cross && !(apart && layer > telling_layer(c));
+      if (cross) {
+        dims = {plan.prompt.batch, c.heads, c.replicas * step.length,
+                step.keys(c) * (alike ? 1 : c.replicas)};
+      }
+      const auto bit = [&](std::int64_t i) { return cells[static_cast<std::size_t>(i)]; };
+      out.push_back({static_cast<std::int64_t>(s), layer, step.past, mask_from_cells(dims, bit),
+                     cross, alike});
     }
   }
   return out;
 }
 
+namespace {
+
+// Query p*S + t is token past + t; column p'*K + j is key j of replica p', or of any.
+Program cross_kv_program(const ModelConfig& c, const StepInputs& prompt, const ProbedMask& at) {
+  Program p;
+  p.dims = at.mask.dims();
+  p.expr = {Op::kAll, "", {}, {}, {}, {}, -1, {}};
+  if (!c.cross_kv_causal) return p;
+  const std::int64_t length = p.dims.Q / c.replicas, keys = at.past + length;
+  Array query{"query", {p.dims.Q}, {}}, key{"key", {p.dims.KV}, {}};
+  for (std::int64_t q = 0; q < p.dims.Q; ++q) query.data.push_back(at.past + q % length);
+  for (std::int64_t k = 0; k < p.dims.KV; ++k) key.data.push_back(k % keys);
+  p.arrays = {std::move(query), std::move(key)};
+  const auto moved = [](Node node) {
+    const std::string tag = node.tag;
+    return Node{Op::kRemap, tag, {}, {0, 1}, {}, {}, -1, {std::move(node)}};
+  };
+  std::vector<Node> clauses = {moved({Op::kCausal, "future", {{{}, 0}}, {}, {}, {}, -1, {}})};
+  if (prompt.attention_mask) {
+    Array valid{"valid", {p.dims.B, keys}, {}};
+    for (std::int64_t b = 0; b < p.dims.B; ++b) {
+      for (std::int64_t t = 0; t < keys; ++t) {
+        const auto cell = static_cast<std::size_t>(b * prompt.length + t);
+        valid.data.push_back(t >= prompt.length || (*prompt.attention_mask)[cell] != 0 ? 1 : 0);
+      }
+    }
+    p.arrays.push_back(std::move(valid));
+    clauses.push_back(moved({Op::kKeyValid, "padding", {}, {2}, {}, {}, -1, {}}));
+  }
+  p.expr = {Op::kAnd, "", {}, {}, {}, {}, -1, std::move(clauses)};
+  return p;
+}
+
+}  // namespace
+
 Program expected_program(const ModelConfig& c, const StepInputs& prompt, const ProbedMask& at) {
+  if (at.cross_kv) return cross_kv_program(c, prompt, at);
   Program p;
   p.dims = at.mask.dims();
   p.q_offset = {at.past};

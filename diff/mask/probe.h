@@ -27,10 +27,15 @@ struct ProbePlan {
 struct ProbedMask {
   std::int64_t step = 0, layer = 0;
   std::int64_t past = 0;
-  Mask mask;  // [replicas * batch, heads, queries, prefix + keys]
+  // [replicas * batch, heads, queries, prefix + keys]; of a cross-KV layer [batch, heads, replicas
+  // * queries, replicas * keys], index p*S + s.
+  Mask mask;
+  bool cross_kv = false;
+  // No layer before this one has a prefix, so replicas hold the same numbers: one column stands for
+  // a key of any replica.
+  bool replicas_alike = false;
 };
 
-// Layers whose keys are those of all replicas (cross-KV) are left out: their columns look alike.
 Result<std::vector<ProbedMask>> probe_masks(const Model& model, const ProbePlan& plan,
                                             const OpenProbe& open);
 

@@ -5,6 +5,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "diff/mask/source_forms.h"
 #include "diff/mask/text.h"
 
 namespace ps::mask {
@@ -57,8 +58,12 @@ Result<Program> program_of_json(const Json& root, const std::string& where,
   return parse_program(*here, where, pointer);
 }
 
-Result<Source> open_tensors(const std::string& path, const std::string& part) {
+Result<Source> open_tensors(const std::string& path, std::string part,
+                            const std::optional<Dims>& sizes) {
   Source out;
+  constexpr std::string_view kCausal = "+causal";  // behind lengths and cu_seqlens
+  const bool causal = part.ends_with(kCausal);
+  if (causal) part.resize(part.size() - kCausal.size());
   out.name = part.empty() ? path : path + ":" + part;
   PS_TRY(SafetensorsFile file, SafetensorsFile::open(path));
   out.file = std::move(file);
@@ -67,6 +72,18 @@ Result<Source> open_tensors(const std::string& path, const std::string& part) {
   if (folder && out.file->find(part + "kv_num_blocks") != nullptr) {
     out.lists = part;
     return out;
+  }
+  if (folder && has_row_runs(*out.file, part)) {
+    out.runs = part;
+    return out;
+  }
+  if (folder) {
+    if (auto program = program_of_lists(*out.file, part, causal, sizes)) {
+      if (!program->ok()) return program->error();
+      out.program = std::move(*program).value();
+      out.guessed = !sizes;
+      return out;
+    }
   }
   std::string names;
   for (const auto& e : entries) {
@@ -159,12 +176,18 @@ Result<Source> open_source(const std::string& word, const std::optional<Dims>& s
                              word.ends_with(".mask");
     if (like_a_path)
       return bad_input(word, "no such file", "a mask program, a tensor, or an expression");
+    if (auto form = program_of_form(word, sizes)) {
+      if (!form->ok()) return form->error();
+      out.program = std::move(*form).value();
+      out.guessed = !sizes;
+      return out;
+    }
     PS_TRY(Program p, parse_text(word, "expression", sizes));
     out.program = std::move(p);
     return out;
   }
   if (fs::is_directory(path, ec)) path = (fs::path(path) / "case.json").string();
-  if (path.ends_with(".safetensors")) return open_tensors(path, part);
+  if (path.ends_with(".safetensors")) return open_tensors(path, part, sizes);
   PS_TRY(const std::string text, read_text(path, std::int64_t{1} << 30));
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   if (path.ends_with(".json") || (first != std::string::npos && text[first] == '{')) {
@@ -189,6 +212,11 @@ Result<Reading> read_source(const Source& source, const Expected* expected,
     }
     Reading out;
     PS_TRY(out.mask, evaluate(*source.program));
+    return out;
+  }
+  if (source.runs) {
+    Reading out;
+    PS_TRY(out.mask, mask_of_row_runs(*source.file, *source.runs, dims));
     return out;
   }
   if (source.lists) {

@@ -18,10 +18,13 @@ struct Source {
   std::optional<SafetensorsFile> file;  // keeps the views alive
   std::optional<TensorView> tensor;
   std::optional<std::string> lists;  // FlexAttention's tables: what stands before their names
+  std::optional<std::string> runs;   // the same of row_begin and row_runs
+  bool guessed = false;              // nobody gave sizes, and the program has the least that fit
 };
 
-// WORD is FILE, FILE#/pointer, FILE.safetensors:TENSOR, FILE.safetensors:PREFIX/ (block lists), the
-// folder of a golden case, or an expression in the text syntax.
+// WORD is FILE, FILE#/pointer, FILE.safetensors:TENSOR, FILE.safetensors:PREFIX/ (block lists, or
+// the lists of source_forms.h), the folder of a golden case, a word of source_forms.h, or an
+// expression in the text syntax.
 Result<Source> open_source(const std::string& word, const std::optional<Dims>& sizes);
 
 struct SourceOptions : ReadOptions {

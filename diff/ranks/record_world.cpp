@@ -70,7 +70,7 @@ Result<Recorded> record_world(World& world, Engine& own, const RunPlan& plan,
     const bool forward = next->step.op == StepOp::kForward;
     PS_TRY_VOID(world.announce(step_entry(*next)));
     static_cast<void>(world.take_ledger());  // the step itself is no collective of the model
-    PS_TRY_VOID(scribe.begin(next->step, forward ? &next->inputs : nullptr));
+    PS_TRY_VOID(scribe.begin(next->step, forward ? &next->inputs : nullptr, plan.visible_heads));
     PS_TRY_VOID(forward ? own.forward(next->inputs, scribe)
                         : own.reorder_cache(next->step.beam_idx, scribe));
     PS_TRY_VOID(scribe.end(world.take_ledger()));

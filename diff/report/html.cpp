@@ -6,6 +6,7 @@
 #include "diff/report/baseline.h"
 #include "diff/report/forms.h"
 #include "diff/report/html_style.h"
+#include "diff/report/link.h"
 #include "diff/report/strip.h"
 #include "diff/report/words.h"
 
@@ -67,6 +68,7 @@ std::string verdict_part(const Report& report) {
   out += term("verdict", text(to_string(report.verdict)));
   if (report.first_divergence) {
     out += term("first divergence", code(place_text(*report.first_divergence)));
+    out += term("view", code(to_string(link_to(capture_of(report), *report.first_divergence))));
   }
   if (const Finding* cause = cause_of(report)) {
     out += term("cause", code(cause->id) + " &mdash; " + text(cause->message));
@@ -101,7 +103,7 @@ std::string picture_part(const ReportPicture& picture) {
   return out + element("figcaption", text(picture.caption)) + "</figure>\n";
 }
 
-std::string finding_part(const Finding& f) {
+std::string finding_part(const std::string& capture, const Finding& f) {
   const std::string severity(to_string(f.severity));
   std::string out =
       "<div class=\"finding\">" + element("span class=\"tag " + severity + "\"", severity) + " " +
@@ -111,6 +113,9 @@ std::string finding_part(const Finding& f) {
   const std::string place = place_text(f);
   if (!place.empty()) out += element("p", "at " + code(place));
   out += element("p", text(f.message));
+  if (!f.point.empty() && f.severity != Severity::kInfo) {
+    out += element("p class=\"faint\"", "view: " + code(to_string(link_to(capture, f))));
+  }
   if (!f.fix.empty()) out += element("p", "fix: " + element("strong", text(f.fix)));
   if (f.severity != Severity::kInfo) {
     out += element("p class=\"faint\"", text(meaning_of(f.confidence)));
@@ -190,9 +195,10 @@ std::string report_html(const Report& report, const std::string& subject,
     }
   };
   part_of(true);
+  const std::string capture = capture_of(report);
   if (!report.findings.empty()) out += element("h2", "Findings") + "\n";
   const std::size_t n = std::min(report.findings.size(), kMostFindings);
-  for (std::size_t i = 0; i < n; ++i) out += finding_part(report.findings[i]);
+  for (std::size_t i = 0; i < n; ++i) out += finding_part(capture, report.findings[i]);
   out += more(report.findings.size() - n);
   part_of(false);
   out += points_part(report) + limits_part(report) + facts_part(report);

@@ -1,5 +1,7 @@
 // report.json, by the letter of spec cli.md.
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 
 #include <nlohmann/json.hpp>
 
@@ -52,6 +54,49 @@ Json point_json(const PointRow& p) {
           {"ignored", p.ignored}};
 }
 
+// Six digits are enough to draw.
+Json shortened(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", x);
+  return number(std::strtod(text, nullptr));
+}
+Json numbers(const std::vector<double>& values) {
+  Json out = Json::array();
+  for (const double x : values) out.push_back(shortened(x));
+  return out;
+}
+
+Json votes_json(const ReplicaVotes& votes) {
+  Json tokens = Json::array();
+  for (const ReplicaToken& t : votes.tokens) {
+    Json top = Json::array();
+    for (const ReplicaToken::Choice& c : t.top) {
+      top.push_back({{"id", c.id},
+                     {"logit", shortened(c.logit)},
+                     {"replica", numbers(c.replica)},
+                     {"without", numbers(c.without)}});
+    }
+    tokens.push_back({{"step", t.step},
+                      {"batch", t.batch},
+                      {"token", t.token},
+                      {"input_id", t.input_id},
+                      {"argmax", t.argmax},
+                      {"js", shortened(t.js)},
+                      {"weights", numbers(t.weights)},
+                      {"replica_argmax", t.replica_argmax},
+                      {"without_argmax", t.without_argmax},
+                      {"flips", t.flips()},
+                      {"top", std::move(top)},
+                      {"expected",
+                       {{"argmax", t.expected_argmax},
+                        {"js", shortened(t.expected_js)},
+                        {"weights", numbers(t.expected_weights)},
+                        {"replica_argmax", t.expected_replica_argmax}}}});
+  }
+  return {
+      {"replicas", votes.replicas}, {"left_out", votes.left_out}, {"tokens", std::move(tokens)}};
+}
+
 }  // namespace
 
 std::string json_string(std::string_view text) {
@@ -85,6 +130,7 @@ std::string report_json(const Report& report) {
     out["baseline"] = {
         {"file", b.file}, {"accepted", b.accepted}, {"gone", b.gone}, {"new_points", b.new_points}};
   }
+  if (report.replicas) out["replicas"] = votes_json(*report.replicas);
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

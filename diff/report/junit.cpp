@@ -2,6 +2,7 @@
 
 #include "diff/report/baseline.h"
 #include "diff/report/forms.h"
+#include "diff/report/link.h"
 #include "diff/report/strip.h"
 #include "diff/report/words.h"
 
@@ -80,6 +81,7 @@ Suite verdict_suite(const Report& report, const std::string& subject) {
   std::vector<std::string> body = {words};
   if (report.first_divergence) {
     body.push_back("first divergence: " + place_text(*report.first_divergence));
+    body.push_back("view: " + to_string(link_to(capture_of(report), *report.first_divergence)));
   }
   if (report.baseline) {
     for (const std::string& line : baseline_lines(*report.baseline, 20)) body.push_back(line);

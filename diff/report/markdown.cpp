@@ -3,6 +3,7 @@
 
 #include "diff/report/baseline.h"
 #include "diff/report/forms.h"
+#include "diff/report/link.h"
 #include "diff/report/strip.h"
 #include "diff/report/text.h"
 #include "diff/report/words.h"
@@ -47,7 +48,7 @@ std::string more(std::size_t n) {
   return n == 0 ? "" : "\n... and " + std::to_string(n) + " more (report.json has all)\n";
 }
 
-std::string finding_words(const Finding& f) {
+std::string finding_words(const std::string& capture, const Finding& f) {
   std::string out = "- **" + std::string(to_string(f.severity)) + "** " + code(f.id) + " (" +
                     escaped(f.fault_class) + ")";
   const std::string place = place_text(f);
@@ -64,6 +65,9 @@ std::string finding_words(const Finding& f) {
     }
   }
   if (!f.fix.empty()) out += "  - fix: **" + escaped(f.fix) + "**\n";
+  if (!f.point.empty() && f.severity != Severity::kInfo) {
+    out += "  - view: " + code(to_string(link_to(capture, f))) + "\n";
+  }
   return out;
 }
 
@@ -71,7 +75,8 @@ std::string findings_words(const Report& report) {
   if (report.findings.empty()) return "";
   std::string out = "\n## Findings\n\n";
   const std::size_t n = std::min(report.findings.size(), kMostFindings);
-  for (std::size_t i = 0; i < n; ++i) out += finding_words(report.findings[i]);
+  const std::string capture = capture_of(report);
+  for (std::size_t i = 0; i < n; ++i) out += finding_words(capture, report.findings[i]);
   return out + more(report.findings.size() - n);
 }
 
@@ -142,6 +147,8 @@ std::string report_markdown(const Report& report, const std::string& subject,
          "** (verdict: " + std::string(to_string(report.verdict)) + ")\n";
   if (report.first_divergence) {
     out += "\n**First divergence:** " + code(place_text(*report.first_divergence)) + "\n";
+    out +=
+        "\nView: " + code(to_string(link_to(capture_of(report), *report.first_divergence))) + "\n";
   }
   if (report.baseline) {
     out += "\n";

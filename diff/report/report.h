@@ -10,6 +10,7 @@
 
 #include "core/finding.h"
 #include "core/tensor.h"
+#include "diff/report/replicas.h"
 
 namespace ps {
 
@@ -72,6 +73,7 @@ struct Report {
   // Name and JSON text, in order.
   std::vector<std::pair<std::string, std::string>> environment, inputs, timing;
   std::optional<BaselineUse> baseline;
+  std::optional<ReplicaVotes> replicas;  // of a check of a model with several
 };
 
 std::string_view to_string(Verdict verdict);

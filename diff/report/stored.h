@@ -1,5 +1,4 @@
-// A report.json that was written before: its verdict and its findings, for --explain. The points
-// are left out.
+// A report.json that was written before.
 #pragma once
 
 #include <filesystem>
@@ -9,6 +8,10 @@
 
 namespace ps {
 
+// All of it, but for `baseline`, which says nothing of the run. Numbers that JSON cannot hold read
+// back as NaN.
+Result<Report> read_report(const std::filesystem::path& path);
+// Its verdict and its findings only, for --explain.
 Result<Report> read_stored_findings(const std::filesystem::path& path);
 
 }  // namespace ps

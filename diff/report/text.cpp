@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "diff/report/baseline.h"
+#include "diff/report/link.h"
 #include "diff/report/words.h"
 
 namespace ps {
@@ -79,6 +80,8 @@ class Writer {
         d.point + "  (step " + std::to_string(d.step) + ", rank " + std::to_string(d.rank) + ")",
         "1");
     if (!d.where.empty()) paragraph("              at: ", d.where);
+    // Never broken over lines: it is copied whole.
+    out_ += "            view: " + to_string(link_to(capture_of(report_), d)) + "\n";
     const auto row = std::find_if(report_.points.begin(), report_.points.end(), [&](auto& p) {
       return p.point == d.point && p.step == d.step && p.rank == d.rank;
     });

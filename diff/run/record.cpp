@@ -64,6 +64,16 @@ class Recorder final : public Tap {
 
 }  // namespace
 
+Tensor input_mask(const StepInputs& inputs, std::int64_t heads) {
+  const std::vector<std::int64_t>& cells = *inputs.visible;
+  const auto columns =
+      static_cast<std::int64_t>(cells.size()) / (inputs.batch * heads * inputs.length);
+  Tensor out(DType::kBool, {inputs.batch, heads, inputs.length, columns});
+  std::transform(cells.begin(), cells.end(), out.as<std::uint8_t>().begin(),
+                 [](std::int64_t cell) { return static_cast<std::uint8_t>(cell != 0 ? 1 : 0); });
+  return out;
+}
+
 Result<Recorded> record(Engine& engine, const RunPlan& plan, const std::filesystem::path& dir,
                         TraceManifest manifest, const RecordOptions& options) {
   PS_TRY(TraceWriter writer, TraceWriter::create(dir, std::move(manifest)));
@@ -75,6 +85,10 @@ Result<Recorded> record(Engine& engine, const RunPlan& plan, const std::filesyst
     if (options.progress) options.progress(next->step.step, total);
     const bool forward = next->step.op == StepOp::kForward;
     PS_TRY_VOID(writer.begin_step(next->step, forward ? &next->inputs : nullptr));
+    if (next->inputs.visible) {
+      const Tensor given = input_mask(next->inputs, plan.visible_heads);
+      PS_TRY_VOID(writer.add("input_mask", given.view()));
+    }
     PS_TRY_VOID(forward ? engine.forward(next->inputs, recorder)
                         : engine.reorder_cache(next->step.beam_idx, recorder));
     if (!recorder.status().ok()) return recorder.status().error();

@@ -26,6 +26,9 @@ struct Recorded {
   std::int64_t bytes = 0;
 };
 
+// The mask from outside as a trace has it: bool [batch, heads, S, T+past+S].
+Tensor input_mask(const StepInputs& inputs, std::int64_t heads);
+
 Result<Recorded> record(Engine& engine, const RunPlan& plan, const std::filesystem::path& dir,
                         TraceManifest manifest, const RecordOptions& options);
 

@@ -43,13 +43,17 @@ RankScribe::RankScribe(const std::filesystem::path& dir, std::int64_t rank,
                        const RecordOptions& options, bool keeps_logits)
     : dir_(dir), rank_(rank), options_(options), keeps_logits_(keeps_logits) {}
 
-Result<void> RankScribe::begin(TraceStep step, const StepInputs* inputs) {
+Result<void> RankScribe::begin(TraceStep step, const StepInputs* inputs,
+                               std::int64_t visible_heads) {
   step.rank = rank_;
   step.file = step_file_name(step.step, rank_);
   PS_TRY(writer_, SafetensorsWriter::create(unfinished(dir_, step.file)));
   steps_.push_back(std::move(step));
-  if (inputs != nullptr) PS_TRY_VOID(write_step_inputs(*writer_, *inputs));
-  return {};
+  if (inputs == nullptr) return {};
+  PS_TRY_VOID(write_step_inputs(*writer_, *inputs));
+  if (!inputs->visible) return {};
+  const Tensor given = input_mask(*inputs, visible_heads);
+  return writer_->add("input_mask", given.view());
 }
 
 Result<void> RankScribe::end(Ledger collectives) {
@@ -119,7 +123,7 @@ Result<Recorded> record_ranks(Ranks& ranks, std::int64_t tp, const RunPlan& plan
     if (options.progress) options.progress(next->step.step, script.total_steps());
     const bool forward = next->step.op == StepOp::kForward;
     for (RankScribe& scribe : scribes) {
-      PS_TRY_VOID(scribe.begin(next->step, forward ? &next->inputs : nullptr));
+      PS_TRY_VOID(scribe.begin(next->step, forward ? &next->inputs : nullptr, plan.visible_heads));
     }
     PS_TRY_VOID(forward ? ranks.forward(next->inputs, taps)
                         : ranks.reorder_cache(next->step.beam_idx, taps));

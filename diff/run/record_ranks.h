@@ -21,7 +21,7 @@ class RankScribe final : public Tap {
   RankScribe(const std::filesystem::path& dir, std::int64_t rank, const RecordOptions& options,
              bool keeps_logits);
 
-  Result<void> begin(TraceStep step, const StepInputs* inputs);
+  Result<void> begin(TraceStep step, const StepInputs* inputs, std::int64_t visible_heads);
   Result<void> end(Ledger collectives);
   bool wants(std::string_view point) override;
   void take(std::string_view point, const TensorView& value) override;

@@ -21,7 +21,8 @@ struct RunPlan {
   std::function<std::vector<std::int64_t>(std::int64_t rows, std::int64_t length,
                                           std::int64_t past)>
       visible{};
-  std::int64_t beams = 1;  // more than 1: rows are repeated, and caches reordered each step
+  std::int64_t visible_heads = 1;  // or all heads of the model, where they differ
+  std::int64_t beams = 1;          // more than 1: rows are repeated, and caches reordered each step
 };
 
 struct ScriptStep {

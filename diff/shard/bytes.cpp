@@ -5,65 +5,38 @@
 #include <cstdio>
 #include <cstring>
 
+#include "core/crc32.h"
 #include "core/float_bits.h"
 
 namespace ps {
 
 namespace {
 
-constexpr std::array<std::uint32_t, 256> make_table() {
-  std::array<std::uint32_t, 256> table{};
-  for (std::uint32_t i = 0; i < 256; ++i) {
-    std::uint32_t c = i;
-    for (int bit = 0; bit < 8; ++bit) c = (c & 1u) != 0 ? 0xedb88320u ^ (c >> 1) : c >> 1;
-    table[i] = c;
-  }
-  return table;
-}
-
-// Four bytes at a time: table k is table 0 carried on over k more zero bytes.
-constexpr std::array<std::array<std::uint32_t, 256>, 4> make_tables() {
-  std::array<std::array<std::uint32_t, 256>, 4> out{};
-  out[0] = make_table();
-  for (std::size_t k = 1; k < 4; ++k) {
-    for (std::size_t i = 0; i < 256; ++i) {
-      out[k][i] = out[0][out[k - 1][i] & 0xffu] ^ (out[k - 1][i] >> 8);
-    }
-  }
-  return out;
-}
-
-class Crc32 {
+class Float32Crc {
  public:
-  void word(std::uint32_t u) {
-    static constexpr auto kTables = make_tables();
-    const std::uint32_t x = state_ ^ u;
-    state_ = kTables[3][x & 0xffu] ^ kTables[2][(x >> 8) & 0xffu] ^ kTables[1][(x >> 16) & 0xffu] ^
-             kTables[0][x >> 24];
-  }
   void run(const ElementRun& run) {
     if (run.source == nullptr) {
-      for (std::int64_t i = 0; i < run.count; ++i) word(0);
+      for (std::int64_t i = 0; i < run.count; ++i) crc_.word(0);
       return;
     }
     const auto first = static_cast<std::size_t>(run.first);
     const auto count = static_cast<std::size_t>(run.count);
     if (run.source->dtype == DType::kF32) {
-      for (const float x : run.source->as<float>().subspan(first, count)) word(bits_of(x));
+      for (const float x : run.source->as<float>().subspan(first, count)) crc_.word(bits_of(x));
     } else if (run.source->dtype == DType::kBF16) {
       for (const std::uint16_t x : run.source->as<std::uint16_t>().subspan(first, count)) {
-        word(std::uint32_t{x} << 16);
+        crc_.word(std::uint32_t{x} << 16);
       }
     } else {
       for (std::int64_t i = 0; i < run.count; ++i) {
-        word(bits_of(static_cast<float>(value_at(*run.source, run.first + i))));
+        crc_.word(bits_of(static_cast<float>(value_at(*run.source, run.first + i))));
       }
     }
   }
-  std::uint32_t value() const { return ~state_; }
+  std::uint32_t value() const { return crc_.value(); }
 
  private:
-  std::uint32_t state_ = 0xffffffffu;
+  Crc32 crc_;
 };
 
 Result<void> part_runs(const PlanRecord& record, const ShardPart& part, const TensorView& source,
@@ -157,21 +130,17 @@ Result<Tensor> build_shard(const PlanRecord& record, const SourceLookup& sources
 }
 
 Result<std::uint32_t> shard_crc(const PlanRecord& record, const SourceLookup& sources) {
-  Crc32 crc;
+  Float32Crc crc;
   PS_TRY_VOID(for_each_run(record, sources, [&](const ElementRun& run) { crc.run(run); }));
   return crc.value();
 }
 
 std::uint32_t float32_crc(const TensorView& view) {
-  Crc32 crc;
+  Float32Crc crc;
   crc.run({&view, 0, view.count()});
   return crc.value();
 }
 
-std::string crc_text(std::uint32_t crc) {
-  char text[16];
-  std::snprintf(text, sizeof text, "%08x", crc);
-  return text;
-}
+std::string crc_text(std::uint32_t crc) { return crc32_text(crc); }
 
 }  // namespace ps

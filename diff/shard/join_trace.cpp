@@ -19,7 +19,8 @@ namespace fs = std::filesystem;
 constexpr std::string_view kPartial = ":partial";
 
 bool is_input(std::string_view name) {
-  return name == "input_ids" || name == "attention_mask" || name == "position_ids";
+  return name == "input_ids" || name == "attention_mask" || name == "position_ids" ||
+         name == "input_mask";
 }
 
 Finding rank_finding(const TraceStep& step, std::string id, std::string point, std::int64_t rank) {
@@ -120,6 +121,11 @@ class Joiner {
     TraceStep joined = *ranks[0];
     joined.rank = 0;
     joined.file.clear();
+    for (const TraceStep* rank : ranks) {
+      if (!rank->tensors->metadata().contains("mask_program")) continue;
+      return bad_input(rank->tensors->where() + ": metadata mask_program",
+                       "is read in a trace of one rank only", "a tensor input_mask");
+    }
     PS_TRY_VOID(writer_.begin_step(joined, nullptr));
     for (const auto& entry : ranks[0]->tensors->entries()) {
       PS_TRY_VOID(point(*ranks[0], entry.name, ranks));

@@ -197,30 +197,15 @@ class Check {
 
   // Lists stored as a candidate's: layer 0, batch entry 0, head 0.
   Result<void> candidate() {
-    const Json* all = subject_.json.find("candidates");
-    std::string known;
-    for (std::size_t i = 0; all != nullptr && i < all->items.size(); ++i) {
-      const Json* name = all->items[i].find("name");
-      const Json* lists = all->items[i].find("lists");
-      if (name == nullptr || lists == nullptr) continue;
-      known += (known.empty() ? "" : ", ") + name->text;
-      if (name->text != *options_.candidate) continue;
-      Json nested;
-      nested.kind = Json::Kind::kArray;
-      nested.items = {nested};
-      nested.items[0].items = {*lists};
-      PS_TRY(const BlockLists mine,
-             lists_of_json(nested, subject_.where + "/candidates", 1, 1, allowed_.queries));
-      PairMask allowed(1, 1, allowed_.queries, allowed_.keys);
-      std::copy_n(allowed_.cells.begin(), allowed.cells.size(), allowed.cells.begin());
-      PairMask mask(1, 1, mask_.queries, mask_.keys);
-      std::copy_n(mask_.cells.begin(), mask.cells.size(), mask.cells.begin());
-      const std::string point = "candidates/" + name->text;
-      check_lists(config_, mine, allowed, 0, point, findings_);
-      check_lost_queries(mask, inside(mask, mine, config_.block), point, findings_);
-      return {};
-    }
-    return bad_input("--candidate", "the case has no such candidate", known, *options_.candidate);
+    PS_TRY(const BlockLists mine, candidate_lists(subject_, *options_.candidate));
+    PairMask allowed(1, 1, allowed_.queries, allowed_.keys);
+    std::copy_n(allowed_.cells.begin(), allowed.cells.size(), allowed.cells.begin());
+    PairMask mask(1, 1, mask_.queries, mask_.keys);
+    std::copy_n(mask_.cells.begin(), mask.cells.size(), mask.cells.begin());
+    const std::string point = "candidates/" + *options_.candidate;
+    check_lists(config_, mine, allowed, 0, point, findings_);
+    check_lost_queries(mask, inside(mask, mine, config_.block), point, findings_);
+    return {};
   }
 
   Report report() {
@@ -262,6 +247,30 @@ class Check {
 Result<Report> check_sparse_case(const SparseCase& subject, SparseReference& reference,
                                  const SparseCheckOptions& options) {
   return Check(subject, reference, options).run();
+}
+
+Result<PairMask> sparse_case_mask(const SparseCase& subject) {
+  SparseFindings ignored;
+  return mask_of(subject, ignored);
+}
+
+Result<BlockLists> candidate_lists(const SparseCase& subject, const std::string& wanted) {
+  const Json* all = subject.json.find("candidates");
+  std::string known;
+  for (std::size_t i = 0; all != nullptr && i < all->items.size(); ++i) {
+    const Json* name = all->items[i].find("name");
+    const Json* lists = all->items[i].find("lists");
+    if (name == nullptr || lists == nullptr) continue;
+    known += (known.empty() ? "" : ", ") + name->text;
+    if (name->text != wanted) continue;
+    Json nested;
+    nested.kind = Json::Kind::kArray;
+    nested.items = {nested};
+    nested.items[0].items = {*lists};
+    const SparseConfig& c = subject.config;
+    return lists_of_json(nested, subject.where + "/candidates", 1, 1, c.blocks(c.length));
+  }
+  return bad_input("--candidate", "the case has no such candidate", known, wanted);
 }
 
 }  // namespace ps

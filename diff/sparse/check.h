@@ -27,6 +27,11 @@ struct SparseCheckOptions {
 Result<Report> check_sparse_case(const SparseCase& subject, SparseReference& reference,
                                  const SparseCheckOptions& options);
 
+// The token mask of a case: causality and what stands in its tensors.
+Result<PairMask> sparse_case_mask(const SparseCase& subject);
+// The lists that a case stores under a name.
+Result<BlockLists> candidate_lists(const SparseCase& subject, const std::string& name);
+
 // ---- its parts, one file each -----------------------------------------------------------------
 
 struct SparseLayerCheck {

@@ -1,5 +1,6 @@
 // The token mask inside selected blocks, for slots as gather_blocks lays them: FULL tiles are true
-// without a look, PARTIAL ones are read pair by pair. One block a query row.
+// without a look, PARTIAL ones are read pair by pair, EMPTY ones show nothing. One block a query
+// row.
 #pragma once
 
 #include "model/ops/op.h"
@@ -10,7 +11,7 @@ namespace {
 struct GatherMask {
   Global<const std::uint8_t, 4> mask;   // [row, head, query, token]
   Global<const std::int64_t, 1> index;  // [entry]
-  Global<const std::uint8_t, 1> full;   // [entry]: every pair of the tile may attend
+  Global<const std::uint8_t, 1> tile;   // [entry]: 0 PARTIAL, 1 FULL, 2 EMPTY
   Global<std::uint8_t, 4> out;          // [row, head, query, slot]
   std::int64_t size;
 
@@ -22,9 +23,10 @@ struct GatherMask {
     block.each(out.size(3), [&](Thread, std::int64_t s) {
       const std::int64_t token = block.load(index, s / size) * size + s % size;
       std::uint8_t value = 0;
-      if (block.load(full, s / size) != 0) {
+      const std::uint8_t kind = block.load(tile, s / size);
+      if (kind == 1) {
         value = 1;
-      } else if (token < mask.size(3)) {
+      } else if (kind == 0 && token < mask.size(3)) {
         value = block.load(mask, row, head, query, token);
       }
       block.store(out, value, row, head, query, s);
@@ -41,7 +43,7 @@ void run_gather_mask(const OpCall& call, Launch& launch) {
 std::vector<OpCase> gather_mask_cases() {
   const auto fill = [](std::string_view operand, std::int64_t i, const Rng&) {
     if (operand == "index") return static_cast<double>((i * 2 + 4) % 5);
-    if (operand == "full") return i == 1 ? 1.0 : 0.0;
+    if (operand == "tile") return i == 1 ? 1.0 : (i == 2 ? 2.0 : 0.0);
     return i % 3 == 0 ? 0.0 : 1.0;
   };
   return {{{{"row", 2}, {"head", 1}, {"query", 6}, {"token", 22}, {"entry", 3}, {"slot", 15}},
@@ -60,7 +62,8 @@ void gather_mask_oracle(OracleCall& c) {
         for (std::int64_t s = 0; s < c.size(3, 3); ++s) {
           const std::int64_t token = static_cast<std::int64_t>(c.at(1, s / size)) * size + s % size;
           const bool seen = token < c.size(0, 3) && c.at(0, r, h, q, token) != 0;
-          c.at(3, r, h, q, s) = c.at(2, s / size) != 0 || seen ? 1 : 0;
+          const double kind = c.at(2, s / size);
+          c.at(3, r, h, q, s) = kind == 1 || (kind == 0 && seen) ? 1 : 0;
         }
       }
     }
@@ -73,7 +76,7 @@ const OpEntry& gather_mask() {
   static const OpEntry entry{
       .name = "gather_mask",
       .schema =
-          "mask:bool[row,head,query,token] index:i64[entry] full:bool[entry] "
+          "mask:bool[row,head,query,token] index:i64[entry] tile:bool[entry] "
           "out>bool[row,head,query,slot] | size",
       .run = run_gather_mask,
       .cases = gather_mask_cases,

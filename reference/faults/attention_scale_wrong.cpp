@@ -1,5 +1,4 @@
 #include "reference/fault_tools.h"
-#include "reference/ops/blocks.h"
 
 namespace ps::reference::faults {
 
@@ -11,10 +10,12 @@ void propose(Scene& scene, Proposals& out) {
   if (points.empty()) return;
   const double d = static_cast<double>(c.head_dim), hidden = static_cast<double>(c.hidden_size);
   const double right = 1.0 / std::sqrt(d);
-  const auto with = [](const std::vector<Point>& where, double scale) {
-    return wrap(where, [scale](const Op&, const Tensors& in, const Tensors&) {
-      return scaled_scores(in[0], in[1], scale);
-    });
+  // Of what the op gives, so that it holds for scores over all replicas too.
+  const auto with = [right](const std::vector<Point>& where, double scale) {
+    return wrap(where,
+                [times = scale / right](const Op& good, const Tensors& in, const Tensors& w) {
+                  return good.run(in, w) * times;
+                });
   };
   const struct {
     double scale;

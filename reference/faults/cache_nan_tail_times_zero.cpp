@@ -7,15 +7,12 @@ namespace ps::reference::faults {
 namespace {
 
 void propose(Scene& scene, Proposals& out) {
-  const std::vector<Point> contexts = scene.ops("context");
-  // Where the weights were not captured, a NaN in them is as good an explanation: this comes after.
-  const bool weights_known = scene.ops("probs").empty();
-  propose_wrap(
-      scene, out, contexts,
-      [](const Op& good, const Tensors& in, const Tensors& w) {
-        return at::full_like(good.run(in, w), std::numeric_limits<double>::quiet_NaN());
-      },
-      "", {}, weights_known ? 0 : 1);
+  // Where the weights were not captured, a NaN in them (mask-zero-times-neginf) is as good an
+  // explanation; it is met less often.
+  propose_wrap(scene, out, scene.ops("context"),
+               [](const Op& good, const Tensors& in, const Tensors& w) {
+                 return at::full_like(good.run(in, w), std::numeric_limits<double>::quiet_NaN());
+               });
 }
 
 }  // namespace

@@ -4,10 +4,14 @@ namespace ps::reference::faults {
 
 namespace {
 
-at::Tensor tf32(const at::Tensor& x, bool nearest) {
-  const at::Tensor bits = x.to(at::kFloat).contiguous().view(at::kInt);
-  const at::Tensor kept = (nearest ? bits + 0x1000 : bits).bitwise_and(~0x1fff);
-  return kept.view(at::kFloat).to(x.scalar_type());
+// Hardware rounds halves away from zero, software to even; both are seen, and so is cutting.
+enum class Ending : std::uint8_t { kAway, kEven, kCut };
+
+at::Tensor tf32(const at::Tensor& x, Ending ending) {
+  at::Tensor bits = x.to(at::kFloat).contiguous().view(at::kInt);
+  if (ending == Ending::kAway) bits = bits + 0x1000;
+  if (ending == Ending::kEven) bits = bits + 0xfff + bits.bitwise_right_shift(13).bitwise_and(1);
+  return bits.bitwise_and(~0x1fff).view(at::kFloat).to(x.scalar_type());
 }
 
 void propose(Scene& scene, Proposals& out) {
@@ -16,16 +20,16 @@ void propose(Scene& scene, Proposals& out) {
     const std::vector<Point> more = scene.ops(kind);
     points.insert(points.end(), more.begin(), more.end());
   }
-  for (const bool nearest : {true, false}) {
+  for (const Ending ending : {Ending::kAway, Ending::kEven, Ending::kCut}) {
     propose_wrap(
         scene, out, points,
-        [nearest](const Op& good, const Tensors& in, const Tensors& w) {
+        [ending](const Op& good, const Tensors& in, const Tensors& w) {
           Tensors x = in, v = w;
-          for (at::Tensor& t : x) t = tf32(t, nearest);
-          if (!v.empty()) v[0] = tf32(v[0], nearest);
+          for (at::Tensor& t : x) t = tf32(t, ending);
+          if (!v.empty()) v[0] = tf32(v[0], ending);
           return good.run(x, v);
         },
-        nearest ? "" : "by cutting bits off");
+        ending == Ending::kCut ? "by cutting bits off" : "");
   }
 }
 

@@ -4,6 +4,16 @@ namespace ps::reference::faults {
 
 namespace {
 
+// Every rule gives numbers that fall from 1 (or less) to above 0.
+bool no_rule_gives(const at::Tensor& found) {
+  const std::int64_t n = found.numel();
+  if (n < 3) return false;
+  const at::Tensor f = found.flatten().to(at::kDouble);
+  const at::Tensor rises = f.slice(0, 1).gt(f.slice(0, 0, n - 1) * 1.01);
+  return !at::isfinite(f).all().item<bool>() || f.gt(1.01).any().item<bool>() ||
+         f.le(0).any().item<bool>() || rises.any().item<bool>();
+}
+
 void propose(Scene& scene, Proposals& out) {
   // Where the tables were captured and are right, this is not the cause.
   if (scene.ops("rope_table").empty() && scene.ops("rope_freq").empty()) return;
@@ -19,6 +29,13 @@ void propose(Scene& scene, Proposals& out) {
                      {},
                      wrap({scene.point()},
                           [found](const Op&, const Tensors&, const Tensors&) { return found; })});
+    } else if (no_rule_gives(found)) {
+      out.push_back({"they are what the memory held",
+                     {},
+                     wrap({scene.point()},
+                          [found](const Op&, const Tensors&, const Tensors&) { return found; }),
+                     0,
+                     true});
     }
   }
   RopeChange change;

@@ -19,6 +19,31 @@ bool looks_random(const at::Tensor& x, const at::Tensor& found, const at::Tensor
   return (spread > 0.017 && spread < 0.023) || (spread > 0.85 * usual && spread < 1.15 * usual);
 }
 
+// The same where x follows through attention: whatever is wrong there looks random too. Only a
+// linear map of the right x, found from more rows than it has columns, can be one of other weights.
+bool maps_randomly(const at::Tensor& x, const at::Tensor& found, const at::Tensor& counts) {
+  const std::int64_t width = x.size(-1);
+  if (!same_shape(x.narrow(-1, 0, 1), found.narrow(-1, 0, 1))) return false;
+  at::Tensor rows = x.reshape({-1, width}), values = found.reshape({-1, found.size(-1)});
+  if (counts.dim() == found.dim()) {
+    const at::Tensor real = counts.expand_as(found)
+                                .reshape({-1, found.size(-1)})
+                                .select(1, 0)
+                                .gt(0)
+                                .nonzero()
+                                .flatten();
+    rows = rows.index_select(0, real);
+    values = values.index_select(0, real);
+  }
+  if (rows.size(0) * 5 < width * 6 || !at::isfinite(values).all().item<bool>()) return false;
+  const at::Tensor map = std::get<0>(at::linalg_lstsq(rows, values, std::nullopt, "gelsy"));
+  const double left = ((at::matmul(rows, map) - values).norm() / values.norm()).item<double>();
+  const double spread = (map.norm() / std::sqrt(static_cast<double>(map.numel()))).item<double>();
+  const double usual = 1.0 / std::sqrt(3.0 * static_cast<double>(width));
+  return left < 0.02 &&
+         ((spread > 0.017 && spread < 0.023) || (spread > 0.85 * usual && spread < 1.15 * usual));
+}
+
 void propose(Scene& scene, Proposals& out) {
   // Norm weights start as ones, biases as zeros, matrices as random numbers.
   for (const Point& point : scene.ops("rms_norm")) {
@@ -41,15 +66,18 @@ void propose(Scene& scene, Proposals& out) {
                      })});
     }
   }
-  // What the op read is known, or follows without attention from what is.
-  if (!scene.solving() || !scene.ops("scores").empty()) return;
+  if (!scene.solving()) return;
+  const bool attends = !scene.ops("scores").empty();
   const Op& op = *scene.chain().back();
   if (op.kind != "linear" || op.point == "lm_head") return;
   const at::Tensor x = scene.value(op.inputs[0]);
   for (const bool biased : {true, false}) {
     if (biased && op.weights.size() < 2) continue;
     const at::Tensor shift = biased ? scene.weight(op.weights[1]) : at::zeros({1}, at::kDouble);
-    if (!looks_random(x, scene.observed() - shift, scene.expected() - shift)) continue;
+    const bool random = attends
+                            ? maps_randomly(x, scene.observed() - shift, scene.counts())
+                            : looks_random(x, scene.observed() - shift, scene.expected() - shift);
+    if (!random) continue;
     out.push_back({op.weights[0] + " is random",
                    {},
                    wrap({op.point}, [found = scene.observed()](const Op&, const Tensors&,

@@ -1,5 +1,6 @@
 // Self attention with a cache, over a row's own tokens or (cross-KV) over those of all replicas.
 #include "reference/ops/blocks.h"
+#include "reference/ops/sparse_attention.h"
 
 namespace ps::reference {
 
@@ -135,6 +136,18 @@ Point self_attention(Net& net, std::int64_t i, const Point& x, const Tables& tab
 
   const Qkv qkv =
       project_and_cache(net, i, x, tables, name + ".prefix_k", name + ".prefix_v", true);
+  if (const std::optional<SparseAttention> sparse = sparse_attention(config);
+      sparse && sparse->sparse(i)) {
+    const Point probs = sparse_probs(net, *sparse, i, qkv.q, qkv.k_cache, mask);
+    const Point context = net.add({name + ":context",
+                                   "context",
+                                   {probs, qkv.v_cache},
+                                   {},
+                                   [](const Tensors& in, const Tensors&) {
+                                     return join_heads(weighted_values(in[0], in[1]));
+                                   }});
+    return linear(net, name + ".o_proj", context, config.o_bias);
+  }
   const Point scores = net.add(
       {name + ":scores",
        "scores",

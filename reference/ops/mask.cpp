@@ -1,6 +1,7 @@
 // Which columns a query may attend (parscale.md 3.5), as a boolean: true = may.
 #include "reference/bridge.h"
 #include "reference/ops/blocks.h"
+#include "reference/ops/sparse_attention.h"
 
 namespace ps::reference {
 
@@ -31,7 +32,10 @@ at::Tensor real_columns(const StepContext& c, std::int64_t window) {
 at::Tensor row_mask(const StepContext& c, std::int64_t window) {
   if (c.inputs->visible) {  // a mask from outside replaces all rules
     const std::int64_t columns = c.config->prefix_tokens + c.past + c.length();
-    const at::Tensor given = from_int64(*c.inputs->visible, {c.batch(), 1, c.length(), columns});
+    const auto cells = static_cast<std::int64_t>(c.inputs->visible->size());
+    const std::int64_t heads = cells == c.batch() * c.length() * columns ? 1 : c.config->heads;
+    const at::Tensor given =
+        from_int64(*c.inputs->visible, {c.batch(), heads, c.length(), columns});
     return given.ne(0).repeat({c.config->replicas, 1, 1, 1});
   }
   const at::Tensor seen = real_columns(c, window);
@@ -57,6 +61,9 @@ Tables position_and_mask_tables(Net& net) {
   };
   // Where every layer slides, the one mask of the model is the window's.
   out.mask = add("model:mask", all ? window : 0);
+  if (const std::optional<SparseAttention> sparse = sparse_attention(net.config())) {
+    block_allowed(net, *sparse);
+  }
   if (any) out.mask_sliding = all ? out.mask : add("model:mask_sliding", window);
   return out;
 }

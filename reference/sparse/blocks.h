@@ -47,10 +47,18 @@ BlockLists select_walk(const SparseConfig& config, const at::Tensor& scores,
                        const at::Tensor& allowed, std::int64_t first);
 BlockLists select_gate(const SparseConfig& config, const at::Tensor& scores,
                        const at::Tensor& allowed, std::int64_t first, bool decode);
-// [B,H,Nq,D], [B,Hk,Nk,D] -> softmax over allowed blocks [B,H,rows,n].
+// [B,heads,N,D] -> [B,heads,n,pools D]: concatenated on channels, each pool over the block's valid
+// tokens (valid [B,N]); zeros without any.
+at::Tensor pooled_channels(const std::string& kinds, const at::Tensor& x, const at::Tensor& valid,
+                           std::int64_t block, std::int64_t past);
+// Of pooled queries [B,H,rows,C] and keys [B,Hk,n,C]: softmax over allowed blocks.
+at::Tensor gate_probabilities(const at::Tensor& pq, const at::Tensor& pk, const at::Tensor& wq,
+                              const at::Tensor& wk, const at::Tensor& allowed);
+// [B,H,Nq,D], [B,Hk,Nk,D] -> softmax over allowed blocks [B,H,rows,n]. Pooled over valid tokens,
+// bool [B,Nq] and [B,Nk].
 at::Tensor gate_scores(const SparseConfig& config, const at::Tensor& q, const at::Tensor& k,
-                       const at::Tensor& wq, const at::Tensor& wk, const at::Tensor& allowed,
-                       std::int64_t past);
+                       const at::Tensor& q_valid, const at::Tensor& k_valid, const at::Tensor& wq,
+                       const at::Tensor& wk, const at::Tensor& allowed, std::int64_t past);
 // bool [B,h,Nq,Nk]: the tokens of the listed blocks. Indices that are no block select nothing.
 at::Tensor tokens_of(const BlockLists& lists, std::int64_t block, std::int64_t queries,
                      std::int64_t keys);

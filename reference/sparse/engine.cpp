@@ -140,7 +140,10 @@ SparseLayer SparseReferenceEngine::select(std::int64_t layer, State& state, cons
       walk_layer(layer, state, first, out, qb, kb.mean);
     } else {
       const at::Tensor allowed = per_head.expand({q.size(0), config_.heads, -1, -1});
-      const at::Tensor scores = gate_scores(config_, q, state.k, gate_wq_, gate_wk_, allowed, past);
+      const at::Tensor q_valid = state.q_valid.slice(1, state.q_valid.size(1) - queries);
+      const at::Tensor k_valid = state.mask.any(1).squeeze(1);
+      const at::Tensor scores =
+          gate_scores(config_, q, state.k, q_valid, k_valid, gate_wq_, gate_wk_, allowed, past);
       out.lists = select_gate(config_, scores, allowed, first, decode);
       out.scores = handed(scores.flatten(0, 1));
       out.block_allowed = flags(allowed.flatten(0, 1));

@@ -83,24 +83,27 @@ std::vector<char> gate_row(const SparseConfig& c, const Row& row) {
   return taken;
 }
 
-// Concatenated on channels, each over the block's true tokens.
-at::Tensor pooled_channels(const std::string& kinds, const at::Tensor& x, std::int64_t block,
-                           std::int64_t past) {
+}  // namespace
+
+at::Tensor pooled_channels(const std::string& kinds, const at::Tensor& x, const at::Tensor& valid,
+                           std::int64_t block, std::int64_t past) {
+  const at::Tensor real = valid.unsqueeze(1).unsqueeze(3);  // [B,1,N,1]
   std::vector<at::Tensor> blocks;
   for (std::int64_t begin = 0; begin < x.size(2);) {
     const std::int64_t end = std::min(x.size(2), ((past + begin) / block + 1) * block - past);
-    const at::Tensor tokens = x.slice(2, begin, end);
+    const at::Tensor tokens = x.slice(2, begin, end), here = real.slice(2, begin, end);
+    const at::Tensor count = here.sum(2), none = here.logical_not();
     std::vector<at::Tensor> parts;
     for (std::size_t at = 0; at <= kinds.size();) {
       const std::size_t plus = std::min(kinds.find('+', at), kinds.size());
       const std::string kind = kinds.substr(at, plus - at);
       at = plus + 1;
       if (kind == "avg") {
-        parts.push_back(tokens.mean(2));
+        parts.push_back(tokens.masked_fill(none, 0.0).sum(2) / count.clamp_min(1));
       } else if (kind == "max") {
-        parts.push_back(tokens.amax(2));
+        parts.push_back(tokens.masked_fill(none, -HUGE_VAL).amax(2).masked_fill(count.eq(0), 0.0));
       } else if (kind == "min") {
-        parts.push_back(tokens.amin(2));
+        parts.push_back(tokens.masked_fill(none, HUGE_VAL).amin(2).masked_fill(count.eq(0), 0.0));
       } else {
         throw std::invalid_argument("pool '" + kind + "' is none of avg, max, min");
       }
@@ -110,8 +113,6 @@ at::Tensor pooled_channels(const std::string& kinds, const at::Tensor& x, std::i
   }
   return at::stack(blocks, 2);  // [B,heads,n,pools D]
 }
-
-}  // namespace
 
 BlockLists select_walk(const SparseConfig& c, const at::Tensor& scores, const at::Tensor& allowed,
                        std::int64_t first) {
@@ -138,16 +139,21 @@ BlockLists select_gate(const SparseConfig& c, const at::Tensor& scores, const at
   });
 }
 
-at::Tensor gate_scores(const SparseConfig& c, const at::Tensor& q, const at::Tensor& k,
-                       const at::Tensor& wq, const at::Tensor& wk, const at::Tensor& allowed,
-                       std::int64_t past) {
-  const at::Tensor pq = at::matmul(pooled_channels(c.pool, q, c.block, past), wq);
-  const at::Tensor pk = pooled_channels(c.pool, k, c.block, 0);
-  const at::Tensor gk = at::matmul(pk.repeat_interleave(q.size(1) / k.size(1), 1), wk);
+at::Tensor gate_probabilities(const at::Tensor& pq, const at::Tensor& pk, const at::Tensor& wq,
+                              const at::Tensor& wk, const at::Tensor& allowed) {
+  const at::Tensor gq = at::matmul(pq, wq);
+  const at::Tensor gk = at::matmul(pk.repeat_interleave(pq.size(1) / pk.size(1), 1), wk);
   const double scale = 1.0 / std::sqrt(static_cast<double>(wq.size(-1)));
-  const at::Tensor scores = at::matmul(pq, gk.transpose(-1, -2)) * scale;
+  const at::Tensor scores = at::matmul(gq, gk.transpose(-1, -2)) * scale;
   const at::Tensor p = at::softmax(scores.masked_fill(allowed.logical_not(), -HUGE_VAL), -1);
   return at::where(allowed, p, 0.0);
+}
+
+at::Tensor gate_scores(const SparseConfig& c, const at::Tensor& q, const at::Tensor& k,
+                       const at::Tensor& q_valid, const at::Tensor& k_valid, const at::Tensor& wq,
+                       const at::Tensor& wk, const at::Tensor& allowed, std::int64_t past) {
+  return gate_probabilities(pooled_channels(c.pool, q, q_valid, c.block, past),
+                            pooled_channels(c.pool, k, k_valid, c.block, 0), wq, wk, allowed);
 }
 
 at::Tensor tokens_of(const BlockLists& lists, std::int64_t block, std::int64_t queries,

@@ -1,9 +1,9 @@
 """Seconds that another tool takes to compare two .safetensors files of float32 tensors, without its start-up.
 
-usage: other_tools.py numpy.allclose|polygraphy CANDIDATE EXPECTED
+usage: other_tools.py numpy.allclose|numpy.load+allclose|polygraphy CANDIDATE EXPECTED
 
-The tensors are mapped, not copied. bench_diff.cpp calls this with the Python of PARSCOPE_BENCH_PYTHON, which needs numpy and
-polygraphy.
+The tensors are mapped, not copied; with `load` they are read into memory, as a loader of safetensors does. bench_diff.cpp calls
+this with the Python of PARSCOPE_BENCH_PYTHON, which needs numpy and polygraphy.
 """
 import json
 import sys
@@ -12,11 +12,11 @@ import time
 import numpy
 
 
-def tensors(path):
+def tensors(path, load=False):
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
-    data = numpy.memmap(path, numpy.uint8, "r", offset=8 + length)
+    data = numpy.fromfile(path, numpy.uint8, offset=8 + length) if load else numpy.memmap(path, numpy.uint8, "r", offset=8 + length)
     header.pop("__metadata__", None)
     return {name: data[slice(*t["data_offsets"])].view(numpy.float32) for name, t in header.items()}
 
@@ -39,7 +39,8 @@ def polygraphy(a, b):
 
 
 def main():
-    tool, a, b = sys.argv[1], tensors(sys.argv[2]), tensors(sys.argv[3])
+    tool = sys.argv[1]
+    a, b = (tensors(path, "load" in tool) for path in sys.argv[2:4])
     if tool == "polygraphy":
         print(polygraphy(a, b))
         return

@@ -367,6 +367,13 @@ SparseCase random_sparse_case(const SparseConfig& config, std::int64_t decode_st
   out.set("v", normal(kv, 1));
   const double projection = 1 / std::sqrt(static_cast<double>(config.sketch));
   out.weights.sketch = normal({config.head_dim, config.sketch}, projection);
+  if (config.selector == SparseSelector::kGate) {
+    const std::int64_t pools = std::count(config.pool.begin(), config.pool.end(), '+') + 1;
+    const Shape gate = {config.heads, pools * config.head_dim, 11};
+    const double weight = 1 / std::sqrt(static_cast<double>(gate[1]));
+    out.weights.gate_wq = normal(gate, weight);
+    out.weights.gate_wk = normal(gate, weight);
+  }
   for (std::int64_t s = 0; s < decode_steps; ++s) {
     out.decode.push_back({config.length + s, (config.length + s) / config.block, {}});
   }

@@ -2,10 +2,14 @@
 #include <chrono>
 #include <cstdio>
 
+#include "core/sparse_attention.h"
+#include "diff/cli/attention.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/cli/ranks.h"
 #include "diff/diagnose/explain.h"
+#include "diff/diagnose/power.h"
+#include "diff/isolate/excite.h"
 #include "diff/isolate/invariants.h"
 #include "diff/isolate/lockstep.h"
 #include "diff/ranks/world_engine.h"
@@ -29,6 +33,7 @@ constexpr Option kOptions[] = {
     kBeams,
     kMask,
     kEngineOption,
+    kAttention,
     kDevice,
     kDType,
     kThreads,
@@ -40,6 +45,9 @@ constexpr Option kOptions[] = {
     {"--invariants", "",
      "also check the candidate without a reference: causality, chunks,\n"
      "decode, batch order, padding, determinism, aggregation"},
+    {"--natural", "",
+     "only the given inputs: without the second run, on embeddings made to\n"
+     "excite each op (scaled to epsilon, constant, one-hot, zero, large)"},
     {"--first", "", "stop at the first divergence"},
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
@@ -112,10 +120,16 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   }
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
-  PS_TRY(const Model model, open_model_at(subject));
-  PS_TRY(const Model candidate_model, arguments.has("--candidate")
-                                          ? open_model_at(arguments.get("--candidate"))
-                                          : Result<Model>(model));
+  PS_TRY(Model dense, open_model_at(subject));
+  PS_TRY(const Model model, with_attention_asked_for(arguments, std::move(dense)));
+  PS_TRY(Model repacked, arguments.has("--candidate") ? open_model_at(arguments.get("--candidate"))
+                                                      : Result<Model>(model));
+  PS_TRY(const Model candidate_model, with_attention_asked_for(arguments, std::move(repacked)));
+  if (arguments.has("--invariants") && sparse_attention(model.config)) {
+    return bad_input("--invariants",
+                     "chunks and decode steps select other blocks than a whole pass",
+                     "dense attention");
+  }
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, kDefaultCandidate));
   if (choice.reference && choice.tp > 1) {
     return bad_input("--tp", "the candidate runs on ranks, and the reference is whole",
@@ -159,6 +173,7 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   LockstepOptions options;
   options.run = choice.options.dtype;
   options.bound_factor = truth.dtype == choice.options.dtype ? 2.0 : 1.0;  // 2: both err
+  options.count_votes = arguments.has("--json") || !files.dir.empty();
   options.stop_at_first = arguments.has("--first");
   options.progress = [&](std::int64_t step, std::int64_t steps, std::int64_t op, std::int64_t ops) {
     if (op % 16 == 0) progress.update(step * ops + op, steps * ops);
@@ -169,7 +184,15 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
         {step, 0, point.op.point, point.candidate.shape,
          error_grid(point.candidate, point.expected.value.view(), point.expected.bound.view())});
   };
+  PowerMeter power(reference->faults(/*only_applicable=*/true), model.config);
+  options.power = &power;
   PS_TRY(Report report, lockstep(candidate.get(), *reference, model.config, plan, options));
+  if (!arguments.has("--natural")) {
+    // The ranks of an excited model are simulated, also where the run's own are real.
+    const Openers open = {[&](const Model& own) { return open_engine(own, choice); },
+                          [&](const Model& own) { return open_reference(own, truth); }};
+    PS_TRY_VOID(excite(model, candidate_model.config, open, options, report));
+  }
   if (arguments.has("--invariants")) {
     PS_TRY(const auto invariants,
            check_invariants(candidate.get(), model.config, plan.prompt, {choice.options.dtype}));

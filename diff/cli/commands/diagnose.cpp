@@ -1,9 +1,13 @@
 // parscope diagnose CANDIDATE --model MODEL_DIR
 #include <cstdio>
 
+#include "diff/cli/attention.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/cli/foreign.h"
+#include "diff/diagnose/detectors.h"
 #include "diff/diagnose/explain.h"
+#include "diff/diagnose/gradients.h"
 #include "diff/diagnose/repro.h"
 #include "diff/isolate/examine.h"
 #include "diff/report/baseline.h"
@@ -17,6 +21,14 @@ namespace {
 
 constexpr Option kOptions[] = {
     {"--model", "DIR", "config and weights of the model that the trace is of"},
+    kAttention,
+    {"--loss", "NAME",
+     "what grad/... of the trace are gradients of: next-token (mean cross entropy\n"
+     "of real next tokens), next-token-all (padding counts too), next-token-sum,\n"
+     "or sum (of all logits); default: from grad/lm_head, else what fits best"},
+    {"--frozen", "PATTERN",
+     "parameters that have no gradient on purpose ('*' is a wildcard); may be repeated"},
+    kNames,
     kThreads,
     {"--repro", "DIR",
      "write the first divergence alone: repro.safetensors (inputs, weights,\n"
@@ -41,6 +53,16 @@ Result<int> explain_stored(const Arguments& arguments) {
   return exit_code(report);
 }
 
+Result<GradientOptions> gradient_options(const Arguments& arguments) {
+  GradientOptions out;
+  out.frozen = arguments.all("--frozen");
+  if (!arguments.has("--loss")) return out;
+  out.loss = gradient_loss(arguments.get("--loss"));
+  if (out.loss) return out;
+  return bad_input("--loss", "unknown loss", "next-token, next-token-all, next-token-sum or sum",
+                   arguments.get("--loss"));
+}
+
 Result<int> run(const Arguments& arguments) {
   if (arguments.has("--explain") && arguments.has("--json")) {
     return wrong_usage(diagnose_command(),
@@ -60,8 +82,16 @@ Result<int> run(const Arguments& arguments) {
   if (arguments.has("--repro")) PS_TRY_VOID(check_repro_dir(arguments.get("--repro")));
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
-  PS_TRY(Trace ranks, Trace::open(subject));
-  PS_TRY(const Model model, open_model_at(arguments.get("--model")));
+  PS_TRY(Model dense, open_model_at(arguments.get("--model")));
+  PS_TRY(const Model model, with_attention_asked_for(arguments, std::move(dense)));
+  PS_TRY(const GradientOptions gradients, gradient_options(arguments));
+  ConvertOptions how;
+  how.names = arguments.get("--names");
+  how.config = model.config;
+  PS_TRY(ForeignTrace foreign, ForeignTrace::open(subject, how));
+  tell_conversion(foreign, subject);
+  Trace ranks = foreign.take();
+  const Trace whole = ranks;
   PS_TRY(const JoinedTrace joined, JoinedTrace::of(std::move(ranks), &model.config));
   const Trace& trace = joined.trace();
   PS_TRY(const std::int64_t threads, arguments.integer("--threads", 0, 0, 4096));
@@ -84,7 +114,14 @@ Result<int> run(const Arguments& arguments) {
          error_grid(point.candidate, point.expected.value.view(), point.expected.bound.view())});
   };
   PS_TRY(Report report, examine(trace, model, *reference, options));
+  if (has_gradients(trace)) {
+    PS_TRY(const std::unique_ptr<GradientReference> backward,
+           open_gradient_reference(model, truth, trace.run_dtype()));
+    PS_TRY_VOID(judge_gradients(trace, model.config, *backward, gradients, report));
+  }
   add_rank_findings(report, joined.findings());
+  add_detectors(whole, model, static_cast<int>(threads), report);
+  note_conversion(foreign, "conversion", report);
   report.environment.emplace_back("version", json_string(PS_VERSION));
   report.inputs.emplace_back("trace", json_string(subject));
   report.inputs.emplace_back("model", json_string(arguments.get("--model")));
@@ -103,11 +140,11 @@ Result<int> run(const Arguments& arguments) {
   }
   if (arguments.has("--repro")) {
     PS_TRY(const bool written, repro.write(arguments.get("--repro"), report));
-    const std::string how = arguments.get("--repro") + "/repro.py";
+    const std::string script = arguments.get("--repro") + "/repro.py";
     const char* why =
         report.first_divergence ? "the first divergence is no op's value" : "nothing diverged";
     std::fprintf(stderr, "%s%s\n", written ? "reproduction: python3 " : "no reproduction: ",
-                 written ? how.c_str() : why);
+                 written ? script.c_str() : why);
   }
   return exit_code(report);
 }
@@ -122,7 +159,10 @@ const Command& diagnose_command() {
       "CANDIDATE is a trace (a folder with trace.json, or one .safetensors file) with any of the\n"
       "points that parscope knows. The reference redoes each op from the trace's own values, or "
       "the\n"
-      "chain of ops from the nearest values that were captured. No engine runs.\n\n"
+      "chain of ops from the nearest values that were captured. No engine runs. A .npz, .pt or\n"
+      "dump of vLLM, SGLang, nano-vllm, llama.cpp is read too (parscope convert --help).\n"
+      "Gradients (grad/NAME) are judged as well: what is missing, cut off, frozen or scaled\n"
+      "(docs/gradients.md).\n\n"
       "  parscope diagnose out/ --model MODEL --report report/\n"
       "  parscope diagnose out/ --model MODEL --explain 1\n"
       "  parscope diagnose out/ --model MODEL --repro bug/ && python3 bug/repro.py\n"

@@ -6,6 +6,7 @@
 
 #include "diff/align/diff_traces.h"
 #include "diff/cli/command.h"
+#include "diff/cli/foreign.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
 #include "diff/shard/join_trace.h"
@@ -18,6 +19,8 @@ constexpr Option kOptions[] = {
     {"--tolerance", "ATOL,RTOL", "allow ATOL + RTOL * |expected| a cell, instead of the default"},
     {"--allow-missing", "", "points that the candidate lacks are a warning"},
     {"--threads", "N", "threads; default 0: one a core"},
+    kNames,
+    {"--model", "DIR", "sizes of heads, where --names or another program's file needs them"},
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
     {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
@@ -98,11 +101,17 @@ Result<int> run(const Arguments& arguments) {
     for (std::int64_t i = 0; i < count_of(row.shape); ++i) builder.add(i, ratio(i));
     files.pictures.push_back({row.step, row.rank, row.point, row.shape, builder.grid()});
   };
-  PS_TRY(Trace candidate_ranks, Trace::open(trace_path(words[0])));
-  PS_TRY(Trace expected_ranks, Trace::open(trace_path(words[1])));
-  PS_TRY(const JoinedPair joined, join_pair(std::move(candidate_ranks), std::move(expected_ranks)));
+  PS_TRY(ConvertOptions how, convert_options(arguments));
+  PS_TRY(ForeignTrace candidate, ForeignTrace::open(trace_path(words[0]), how));
+  how.names.clear();  // --names is the candidate's; the other's are recognised
+  PS_TRY(ForeignTrace expected, ForeignTrace::open(trace_path(words[1]), how));
+  tell_conversion(candidate, words[0]);
+  tell_conversion(expected, words[1]);
+  PS_TRY(const JoinedPair joined, join_pair(candidate.take(), expected.take()));
   Report report = diff_traces(joined.candidate.trace(), joined.expected.trace(), options);
   add_rank_findings(report, joined.candidate.findings());
+  note_conversion(candidate, "candidate_conversion", report);
+  note_conversion(expected, "expected_conversion", report);
   report.environment.emplace_back("version", json_string(PS_VERSION));
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   report.timing.emplace_back("total_s", std::to_string(taken.count()));
@@ -128,7 +137,7 @@ Result<int> run(const Arguments& arguments) {
 const Command& diff_command() {
   static const Command command{
       "diff",
-      "compares two traces, or two .safetensors files, point by point",
+      "compares two traces or files of tensors, point by point",
       "diff CANDIDATE EXPECTED [options]",
       "Without --tolerance a point is ok when its relative L2 error is at most c u sqrt(layers + "
       "1)\nand every cell is within 8 times that of max(|expected|, rms): c = 32 in float32 and "
@@ -140,7 +149,8 @@ const Command& diff_command() {
       "joined first: ranks that should agree must (TP012), partial sums must add up (TP013, "
       "TP014).\n\n"
       "  parscope diff candidate/ expected/\n"
-      "  parscope diff candidate.safetensors expected.safetensors --tolerance 1e-5,1.3e-6",
+      "  parscope diff candidate.safetensors expected.safetensors --tolerance 1e-5,1.3e-6\n"
+      "  parscope diff vllm-dump/ expected/ --names vllm --model MODEL",
       kOptions,
       run};
   return command;

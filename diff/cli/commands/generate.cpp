@@ -1,4 +1,5 @@
 // parscope generate MODEL_DIR --prompt TEXT: what a model says, with its cache and without.
+#include "diff/cli/attention.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/report/report.h"
@@ -10,6 +11,7 @@ namespace {
 
 constexpr Option kOptions[] = {
     kEngineOption,
+    kAttention,
     kDevice,
     kDType,
     kThreads,
@@ -94,7 +96,8 @@ std::string as_json(const Generated& g) {
 
 Result<int> run(const Arguments& arguments) {
   PS_TRY(const std::string dir, only_positional(generate_command(), arguments, "MODEL_DIR"));
-  PS_TRY(const Model model, open_model_at(dir));
+  PS_TRY(Model dense, open_model_at(dir));
+  PS_TRY(const Model model, with_attention_asked_for(arguments, std::move(dense)));
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, "reference"));
   PS_TRY(const RunPlan plan, run_plan(arguments, model.config));
   PS_TRY_VOID(can_be_continued(plan.prompt));

@@ -4,13 +4,26 @@
 #include <filesystem>
 
 #include "diff/cli/command.h"
+#include "diff/cli/foreign.h"
 
 namespace ps::cli {
 
 namespace {
 
 constexpr Option kOptions[] = {
-    {"--model", "DIR", "the model that made a trace, where the trace does not say"}, kJson, kQuiet};
+    {"--model", "DIR", "the model that made a trace, where the trace does not say"},
+    kNames,
+    kJson,
+    kQuiet};
+
+int told(const Report& report, const std::filesystem::path& path, const Arguments& arguments) {
+  if (arguments.has("--json")) {
+    print(report_json(report));
+  } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
+    print(report_text(report, path.string(), {stdout_has_color()}));
+  }
+  return exit_code(report);
+}
 
 Result<int> run(const Arguments& arguments) {
   namespace fs = std::filesystem;
@@ -29,15 +42,25 @@ Result<int> run(const Arguments& arguments) {
   const bool is_model = fs::is_directory(path, ec) && fs::exists(path / "config.json", ec);
   std::optional<fs::path> model;
   if (arguments.has("--model")) model = arguments.get("--model");
-  PS_TRY(const Report report, is_model ? lint_model(path) : lint_trace(path, model));
-  if (arguments.has("--json")) {
-    print(report_json(report));
-  } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
-    print(report_text(report, path.string(), {stdout_has_color()}));
+  if (is_model) {
+    PS_TRY(const Report report, lint_model(path));
+    return told(report, path, arguments);
   }
-  return exit_code(report);
+  // A cache file alone has names that mean something here already: only --names converts it.
+  const std::string kind = path.extension().string();
+  const bool foreign =
+      arguments.has("--names") || kind == ".npz" || kind == ".npy" || kind == ".pt";
+  if (!foreign) {
+    PS_TRY(const Report report, lint_trace(path, model));
+    return told(report, path, arguments);
+  }
+  PS_TRY(const ConvertOptions how, convert_options(arguments));
+  PS_TRY(const ForeignTrace trace, ForeignTrace::open(path, how));
+  tell_conversion(trace, path.string());
+  PS_TRY(Report report, lint_trace(trace.path(), model));
+  note_conversion(trace, "conversion", report);
+  return told(report, path, arguments);
 }
-
 }  // namespace
 
 const Command& lint_command() {

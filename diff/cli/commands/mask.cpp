@@ -15,6 +15,8 @@
 #include "diff/mask/why.h"
 #include "diff/picture/png.h"
 #include "diff/report/report.h"
+#include "diff/sparse/case.h"
+#include "diff/sparse/picture.h"
 
 namespace ps::cli {
 
@@ -39,6 +41,9 @@ constexpr Option kOptions[] = {
      "an all-true tile at the edge is partial (torch, the default) or\nfull (inbounds)"},
     {"--why", "B,H,I,J", "show: which clauses decide this pair, and what would turn it over"},
     {"--plane", "B,H", "batch row and head to draw; default: the first that differs"},
+    {"--lists", "FILE",
+     "show: block lists over the mask, tiles of --block: JSON [row][entry] or\n"
+     "[B][H][row][entry]; what is selected, twice, from the future, from nothing"},
     {"--sample", "", "show: a table of the positions that say most, not a picture"},
     {"--text", "", "show: the program in the text syntax"},
     {"--png", "FILE", "write a picture"},
@@ -89,6 +94,56 @@ int finish(const Arguments& a, Report& report, const std::string& subject) {
 
 // ---- show ----
 
+// Rows of lists, of one plane or of all: [row][entry], [B][H][row][entry].
+Result<int> show_lists(const Arguments& a, const MaskRequest& r, const Mask& m,
+                       std::pair<std::int64_t, std::int64_t> plane) {
+  const std::string path = a.get("--lists");
+  if (r.read.bq != r.read.bk) {
+    return bad_input("--block", "block lists have square tiles", "one size for both axes",
+                     a.get("--block"));
+  }
+  PS_TRY(const std::string text, read_text(path));
+  PS_TRY(Json json, parse_json(text, path, {16, 1 << 24}));
+  const Dims& d = m.dims();
+  PairMask mask(1, 1, d.Q, d.KV);
+  for (std::int64_t i = 0; i < d.Q; ++i) {
+    for (std::int64_t j = 0; j < d.KV; ++j) {
+      mask.cells[static_cast<std::size_t>(i * d.KV + j)] = m.at(plane.first, plane.second, i, j);
+    }
+  }
+  const std::int64_t size = r.read.bq, rows = (d.KV + size - 1) / size - (d.KV - d.Q) / size;
+  const Json* inner = &json;
+  int depth = 0;
+  while (inner->is(Json::Kind::kArray) && !inner->items.empty() && depth < 5) {
+    ++depth;
+    inner = &inner->items[0];
+  }
+  const bool planes = depth == 4;
+  if (!planes) {
+    Json outer;
+    outer.kind = Json::Kind::kArray;
+    outer.items = {outer};
+    outer.items[0].items = {std::move(json)};
+    json = std::move(outer);
+  }
+  const auto heads = planes ? static_cast<std::int64_t>(json.items[0].items.size()) : 1;
+  const auto batch = static_cast<std::int64_t>(json.items.size());
+  PS_TRY(const BlockLists lists, lists_of_json(json, path, batch, heads, rows));
+  BlockLists one(1, 1, rows);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    one.at(0, 0, i) =
+        lists.at(std::min(plane.first, batch - 1), std::min(plane.second, heads - 1), i);
+  }
+  const BlockGrid grid = block_grid(mask, one, size, 0, 0);
+  if (a.has("--png")) PS_TRY_VOID(write_text(a.get("--png"), png_bytes(draw_blocks(grid))));
+  const bool wrong = grid.outside > 0 || std::any_of(grid.tiles.begin(), grid.tiles.end(),
+                                                     [](const BlockTile& t) { return t.wrong(); });
+  if (!a.has("--quiet")) {
+    print(blocks_summary(grid) + "\n" + blocks_text(grid) + blocks_legend());
+  }
+  return wrong ? 1 : 0;
+}
+
 Result<int> show(const Arguments& a, const MaskRequest& r, const std::string& word) {
   PS_TRY(const Source source, mask::open_source(word, r.sizes));
   PS_TRY(const Reading reading, mask::read_source(source, nullptr, r.sizes, r.read));
@@ -110,6 +165,7 @@ Result<int> show(const Arguments& a, const MaskRequest& r, const std::string& wo
     why_text = why.text() + "\n";
   }
   PS_TRY(const auto plane, plane_of(r, reading.mask, nullptr));
+  if (a.has("--lists")) return show_lists(a, r, reading.mask, plane);
   const mask::View view{&reading.mask, nullptr, program, plane.first, plane.second};
   PS_TRY_VOID(write_png(a, view));
   report.inputs.emplace_back("mask", mask_facts_json(reading.mask, r));
@@ -180,6 +236,13 @@ Result<int> compare_two(const Arguments& a, const MaskRequest& r,
                         const std::vector<std::string>& words, bool all_checks, Report& report) {
   // A text without sizes takes those of the other side.
   auto candidate_source = mask::open_source(words[0], r.sizes);
+  if (candidate_source.ok() && candidate_source->guessed) {
+    const auto other = mask::open_source(words[1], r.sizes);
+    if (other.ok() && !other->guessed) {
+      PS_TRY(const Expected alone, mask::expected_from(*other, r.sizes, r.read));
+      candidate_source = mask::open_source(words[0], alone.mask().dims());
+    }
+  }
   std::optional<Dims> sizes = r.sizes;
   if (candidate_source.ok() && candidate_source->program) sizes = candidate_source->program->dims;
   if (!sizes && candidate_source.ok() && candidate_source->tensor) {
@@ -256,7 +319,12 @@ Result<int> run(const Arguments& a) {
       return wrong_usage(me, "probe takes MODEL_DIR [EXPECTED]");
     std::optional<std::string> expected;
     if (names.size() == 2) expected = names[1];
-    PS_TRY_VOID(probe_model(a, names[0], expected, report));
+    if (is_sparse_case(names[0])) {
+      if (expected) return wrong_usage(me, "a block-sparse case brings its own expectation");
+      PS_TRY_VOID(probe_sparse(a, names[0], report));
+    } else {
+      PS_TRY_VOID(probe_model(a, names[0], expected, report));
+    }
     return finish(a, report, names[0]);
   }
   const bool check = verb == "check";
@@ -282,7 +350,10 @@ const Command& mask_command() {
       "A MASK is a program (a JSON file of parscope.mask/1, or a text), the folder of a golden "
       "case,\n"
       "FILE.json#/variants/0, a tensor (FILE.safetensors:NAME), FlexAttention's block lists\n"
-      "(FILE.safetensors:PREFIX/), or an expression. In an expression ! & ^ | combine leaves, and\n"
+      "(FILE.safetensors:PREFIX/), lengths=5,3 starts=0,2, cu_seqlens=0,11,20 causal,\n"
+      "is_causal=top-left or bottom-right, tensors lengths, cu_seqlens or row_begin and row_runs\n"
+      "(FILE.safetensors:PREFIX/, +causal behind it), or an expression. In an expression ! & ^ | "
+      "combine leaves, and\n"
       "#tag labels a clause for reports (future, padding, segment, window, prefix, block):\n\n"
       "  causal #future & (generated(48) | segments(0-11,11-20)) #segment\n"
       "  causal & kv_range(lo=[0,6])        left padding of two batch rows\n"
@@ -298,9 +369,13 @@ const Command& mask_command() {
       "the\n"
       "outside: with queries of zero and one-hot values. It is held to the config and the inputs, "
       "or\n"
-      "to a program: probe MODEL_DIR EXPECTED.\n\n"
+      "to a program: probe MODEL_DIR EXPECTED. Of a case of block-sparse attention "
+      "(docs/sparse.md)\n"
+      "it is held to causality, the token mask and the blocks that the kernels say they "
+      "selected.\n\n"
       "  parscope mask show 'causal & window(4)' --size 12\n"
       "  parscope mask show fixtures/golden/masks/seed_segments_contiguous --why 0,0,30,5\n"
+      "  parscope mask show causal --size 64 --block 8 --lists lists.json --png lists.png\n"
       "  parscope mask check causal fixtures/golden/masks/seed_segments_contiguous\n"
       "  parscope mask diff mask.safetensors:bias program.json --form additive --png diff.png\n"
       "  parscope mask probe fixtures/models/parscale-bytes --random 2x9 --steps 3",

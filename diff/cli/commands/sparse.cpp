@@ -1,10 +1,15 @@
 // parscope sparse check CASE_DIR | FILES
 #include <cstdlib>
 
+#include "core/file.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/cli/mask_request.h"
+#include "diff/cli/output_probe.h"
+#include "diff/picture/png.h"
 #include "diff/report/report.h"
 #include "diff/sparse/check.h"
+#include "diff/sparse/picture.h"
 #include "diff/sparse/probe.h"
 
 namespace ps::cli {
@@ -18,6 +23,9 @@ constexpr Option kOptions[] = {
     kDevice,
     kThreads,
     {"--candidate", "NAME", "judge the lists that the case stores under this name instead"},
+    {"--layer", "L", "show: the layer; default: the first that selects"},
+    {"--plane", "B,H", "batch row and head to draw; default 0,0"},
+    {"--png", "FILE", "write a picture of the block lists over the token mask"},
     {"--min-recall", "X", "warn (SP022) where a query keeps less of its dense probability"},
     kJson,
     kQuiet};
@@ -51,18 +59,64 @@ Result<Report> report_on(const Arguments& arguments, const SparseCase& subject,
       reference, options);
 }
 
+// The lists of a layer over its token mask.
+Result<BlockGrid> grid_of(const Arguments& arguments, const SparseCase& subject,
+                          std::string& title) {
+  std::int64_t first = 0;
+  const auto layers = static_cast<std::int64_t>(subject.selected.size());
+  while (first + 1 < layers && subject.selected[static_cast<std::size_t>(first)].empty()) ++first;
+  PS_TRY(const std::int64_t layer, arguments.integer("--layer", first, 0, layers - 1));
+  PS_TRY(const auto plane, mask_numbers(arguments, "--plane"));
+  const SparseConfig& c = subject.config;
+  if (!plane.empty() && (plane.size() != 2 || plane[0] >= c.batch || plane[1] >= c.heads)) {
+    return bad_input("--plane", "no such plane",
+                     "B,H below " + std::to_string(c.batch) + "," + std::to_string(c.heads),
+                     arguments.get("--plane"));
+  }
+  const std::int64_t b = plane.empty() ? 0 : plane[0], h = plane.empty() ? 0 : plane[1];
+  PS_TRY(const PairMask mask, sparse_case_mask(subject));
+  BlockLists lists = subject.selected[static_cast<std::size_t>(layer)];
+  if (arguments.has("--candidate")) {
+    PS_TRY(lists, candidate_lists(subject, arguments.get("--candidate")));
+  }
+  title = "layer " + std::to_string(layer) + ", batch " + std::to_string(b) + ", head " +
+          std::to_string(h) + (lists.empty() ? " (dense: selects nothing)" : "");
+  return block_grid(mask, lists, c.block, lists.empty() || lists.batch > b ? b : 0, h);
+}
+
+Result<void> write_png(const Arguments& arguments, const SparseCase& subject) {
+  if (!arguments.has("--png")) return {};
+  std::string title;
+  PS_TRY(const BlockGrid grid, grid_of(arguments, subject, title));
+  return write_text(arguments.get("--png"), png_bytes(draw_blocks(grid)));
+}
+
+Result<int> show(const Arguments& arguments, const SparseCase& subject) {
+  std::string title;
+  PS_TRY(const BlockGrid grid, grid_of(arguments, subject, title));
+  PS_TRY_VOID(write_png(arguments, subject));
+  if (arguments.has("--quiet")) return 0;
+  print(subject.where + ": " + title + "\n" + blocks_summary(grid) + "\n" + blocks_text(grid) +
+        blocks_legend());
+  return 0;
+}
+
 Result<int> run(const Arguments& arguments) {
   const auto& words = arguments.positionals();
-  if (words.empty() || words[0] != "check") {
-    return wrong_usage(sparse_command(), words.empty() ? "no 'check CASE_DIR'"
-                                                       : "cannot '" + words[0] + "', only 'check'");
+  if (words.empty() || (words[0] != "check" && words[0] != "show")) {
+    return wrong_usage(sparse_command(), words.empty()
+                                             ? "no 'check CASE_DIR' or 'show CASE_DIR'"
+                                             : "cannot '" + words[0] + "', only check and show");
   }
+  if (arguments.has("--png")) PS_TRY_VOID(probe_output(arguments.get("--png")));
   if (words.size() < 2) return wrong_usage(sparse_command(), "no CASE_DIR or FILES");
   SparseCheckOptions options;
   PS_TRY(options.min_recall, fraction(arguments, "--min-recall"));
   if (arguments.has("--candidate")) options.candidate = arguments.get("--candidate");
   PS_TRY(const SparseCase subject,
          open_sparse_case(std::vector<std::filesystem::path>(words.begin() + 1, words.end())));
+  if (words[0] == "show") return show(arguments, subject);
+  PS_TRY_VOID(write_png(arguments, subject));
   PS_TRY(const std::unique_ptr<SparseReference> reference,
          open_sparse_reference(subject.config, subject.weights));
   PS_TRY(const Report report, report_on(arguments, subject, *reference, options));
@@ -82,7 +136,7 @@ const Command& sparse_command() {
   static const Command command{
       "sparse",
       "checks block-sparse attention: selection, output, gradients",
-      "sparse check CASE_DIR | FILES [options]",
+      "sparse check|show CASE_DIR | FILES [options]",
       "A case is what an implementation was given and what it made of it: case.json with "
       "\"config\"\n"
       "and \"selected\" (block lists [layer][batch][head][block row]), and data.safetensors with "
@@ -107,7 +161,13 @@ const Command& sparse_command() {
       "  SP019 gradients      SP020 degenerate (W)     SP021 near ties (W)    SP022 recall (W)\n"
       "  SP023 mask forms     SP024 dense layers       with --engine: SP012 larger tau, SP014 "
       "batch\n\n"
+      "show draws the block lists of a layer over its token mask: tiles that the mask shows "
+      "wholly\n"
+      "(FULL), in part or not at all, and which of them are selected, twice, or from the "
+      "future.\n\n"
       "  parscope sparse check fixtures/golden/sparse/walk_basic_grad\n"
+      "  parscope sparse show fixtures/golden/sparse/walk_left_padding_3d --plane 1,0 --png "
+      "lists.png\n"
       "  parscope sparse check fixtures/golden/sparse/walk_decode mine.safetensors --json\n"
       "  parscope sparse check fixtures/golden/sparse/walk_decode --engine model\n"
       "  parscope sparse check fixtures/golden/sparse/walk_noncausal --candidate diagonal_dropped",

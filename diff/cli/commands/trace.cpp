@@ -7,6 +7,8 @@
 
 #include "core/points.h"
 #include "core/temp_file.h"
+#include "diff/align/weight_sums.h"
+#include "diff/cli/attention.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/cli/ranks.h"
@@ -23,6 +25,7 @@ namespace {
 constexpr Option kOptions[] = {
     {"-o", "DIR", "where the trace goes (a new or empty folder)"},
     kEngineOption,
+    kAttention,
     kDevice,
     kDType,
     kThreads,
@@ -39,8 +42,10 @@ constexpr Option kOptions[] = {
     kMask,
     {"--points", "PATTERN", "record only these points ('*' is a wildcard); may be repeated"},
     {"--gradients", "LOSS",
-     "record grad/NAME of every parameter instead, of the loss 'next-token' or\n"
-     "'sum' of all logits (reference only; one pass over the prompt)"},
+     "also record grad/NAME of every parameter, of the loss 'next-token' (mean\n"
+     "cross entropy of real next tokens) or 'sum' of all logits, and grad/lm_head;\n"
+     "of points on the way where --points 'grad/...' asks (reference only, one pass)"},
+    {"--grad", "", "the same as --gradients next-token"},
     kQuiet};
 
 // Said before the run, not after it.
@@ -74,13 +79,14 @@ Result<void> check_patterns(const std::vector<std::string>& patterns, const Mode
   if (gradients) {
     for (const WeightSpec& weight : expected_weights(config))
       names.push_back("grad/" + weight.name);
-  } else {
-    for (const PointSpec& spec : point_table()) {
-      const bool layered = spec.name.find(".N") != std::string_view::npos;
-      for (std::int64_t layer = 0; layer < (layered ? config.layers : 1); ++layer) {
-        const std::string name = point_name(spec, layered ? layer : -1);
-        if (applies(*find_point(name), config)) names.push_back(name);
-      }
+  }
+  for (const PointSpec& spec : point_table()) {
+    const bool layered = spec.name.find(".N") != std::string_view::npos;
+    for (std::int64_t layer = 0; layer < (layered ? config.layers : 1); ++layer) {
+      const std::string name = point_name(spec, layered ? layer : -1);
+      if (!applies(*find_point(name), config)) continue;
+      names.push_back(name);
+      if (gradients) names.push_back("grad/" + name);
     }
   }
   for (const std::string& pattern : patterns) {
@@ -102,7 +108,13 @@ Result<void> record_gradients(Reference& reference, const RunPlan& plan, Loss lo
    public:
     GradientTap(TraceWriter& writer, const RecordOptions& record)
         : writer_(writer), record_(record) {}
-    bool wants(std::string_view point) override { return is_recorded(record_, point); }
+    // Gradients of points only where somebody names them; that of the logits always, since it says
+    // what the loss was.
+    bool wants(std::string_view point) override {
+      const bool of_point = point.starts_with("grad/") && find_point(point.substr(5));
+      if (of_point && record_.points.empty()) return point == "grad/lm_head";
+      return is_recorded(record_, point);
+    }
     void take(std::string_view point, const TensorView& value) override {
       if (wants(point) && status.ok()) status = writer_.add(point, value);
     }
@@ -121,11 +133,34 @@ Result<void> record_gradients(Reference& reference, const RunPlan& plan, Loss lo
   return writer.close();
 }
 
+// What was asked for, and what ran.
+BackendEvent ran_on(const Engine& engine, const EngineChoice& choice) {
+  BackendEvent event;
+  event.op = "all ops";
+  event.requested = event.executed = "libtorch";
+  event.device = "cpu";
+  const std::optional<CandidateStats> stats = candidate_stats(engine);
+  if (!stats) return event;
+  event.device = stats->device;
+  event.executed = stats->device.starts_with("cuda") ? "cuda" : "host";
+  event.requested = choice.device == Device::kAuto   ? "auto"
+                    : choice.device == Device::kHost ? "host"
+                                                     : "cuda";
+  return event;
+}
+
 Result<Recorded> record_whole(const Model& model, const EngineChoice& choice, const RunPlan& plan,
                               const std::filesystem::path& dir, const TraceManifest& manifest,
                               const RecordOptions& options) {
   PS_TRY(const std::unique_ptr<Engine> engine, open_engine(model, choice));
-  return record(*engine, plan, dir, manifest, options);
+  TraceExtras extras;
+  extras.backends.push_back(ran_on(*engine, choice));
+  extras.weights = weight_sums(*model.checkpoint, model.config, choice.options.threads);
+  TraceManifest said = manifest;
+  said.device = extras.backends[0].device;
+  PS_TRY(const Recorded recorded, record(*engine, plan, dir, std::move(said), options));
+  PS_TRY_VOID(write_trace_extras(dir, extras));
+  return recorded;
 }
 
 Result<Recorded> record_tp(const Arguments& arguments, const Model& model,
@@ -163,7 +198,8 @@ Result<int> trace(const Arguments& arguments, const RankPlace* place, World* wor
   const std::string model_dir = arguments.positionals()[0];
   const fs::path dir = arguments.get("-o");
   if (leads) PS_TRY_VOID(can_take_trace(dir));
-  PS_TRY(const Model model, open_model_at(model_dir));
+  PS_TRY(Model dense, open_model_at(model_dir));
+  PS_TRY(const Model model, with_attention_asked_for(arguments, std::move(dense)));
   PS_TRY(const EngineChoice choice,
          engine_choice(arguments, model.config, world == nullptr ? "reference" : "model"));
   if (world != nullptr && choice.reference) {
@@ -177,17 +213,21 @@ Result<int> trace(const Arguments& arguments, const RankPlace* place, World* wor
   manifest.dtype = choice.options.dtype;
   manifest.device = "cpu";
 
+  const bool gradients = arguments.has("--gradients") || arguments.has("--grad");
   RecordOptions options;
   options.points = arguments.all("--points");
-  PS_TRY_VOID(check_patterns(options.points, model.config, arguments.has("--gradients")));
+  PS_TRY_VOID(check_patterns(options.points, model.config, gradients));
 
-  if (arguments.has("--gradients")) {
+  if (gradients) {
+    if (!choice.reference) {
+      return bad_input("--grad", "the model has no backward pass", "--engine reference");
+    }
     for (const char* other : {"--steps", "--chunk", "--beams", "--tp"}) {
       if (!arguments.has(other)) continue;
       return bad_input("--gradients", "is one pass over the whole prompt",
                        "no " + std::string(other));
     }
-    const std::string name = arguments.get("--gradients");
+    const std::string name = arguments.get("--gradients", "next-token");
     if (name != "next-token" && name != "sum") {
       return bad_input("--gradients", "unknown loss", "next-token or sum", name);
     }
@@ -240,6 +280,7 @@ const Command& trace_command() {
       "  parscope trace fixtures/models/parscale-bytes -o /tmp/t --prompt 'def f(x):' --steps 3\n"
       "  parscope trace MODEL -o /tmp/t --random 4x19 --points 'model.layers.0.*' --points "
       "lm_head\n"
+      "  parscope trace MODEL -o /tmp/g --engine reference --grad\n"
       "  parscope launch -n 2 trace MODEL --tp 2 -o /tmp/t     (two real ranks, a file each a "
       "step)",
       kOptions,

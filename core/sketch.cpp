@@ -1,4 +1,4 @@
-#include "diff/sparse/sketch.h"
+#include "core/sketch.h"
 
 #include <bit>
 #include <cmath>

@@ -1,0 +1,47 @@
+# viewer/app and viewer/data know no window: always built, tested with everything else. The rest needs Dear ImGui and GLFW.
+ps_check_def(viewer/panels.def PS_PANEL viewer/panels/*.cpp)
+ps_glob(viewer_data_sources viewer/app/*.cpp viewer/data/*.cpp)
+ps_library(ps_viewer_data ${viewer_data_sources})
+ps_link(ps_viewer_data PUBLIC ps_diff ps_core)
+
+set(PARSCOPE_HAS_VIEWER OFF)
+if(PARSCOPE_VIEWER STREQUAL OFF)
+  return()
+endif()
+find_package(glfw3 3.3 QUIET)
+set(imgui ${PARSCOPE_IMGUI_DIR}/imgui)
+if(NOT EXISTS ${imgui}/imgui.h OR NOT glfw3_FOUND)
+  if(PARSCOPE_VIEWER STREQUAL ON)
+    message(FATAL_ERROR "PARSCOPE_VIEWER=ON, but PARSCOPE_IMGUI_DIR=${PARSCOPE_IMGUI_DIR} or GLFW 3.3 is missing")
+  endif()
+  message(STATUS "no Dear ImGui (PARSCOPE_IMGUI_DIR) or no GLFW: the viewer is not built")
+  return()
+endif()
+set(PARSCOPE_HAS_VIEWER ON)
+
+# Once, with the calls that the Test Engine listens to; viewer/hooks answers them in the program.
+add_library(ps_imgui STATIC ${imgui}/imgui.cpp ${imgui}/imgui_draw.cpp ${imgui}/imgui_tables.cpp ${imgui}/imgui_widgets.cpp
+  ${imgui}/imgui_stacklayout.cpp)
+target_include_directories(ps_imgui SYSTEM PUBLIC ${imgui})
+target_compile_definitions(ps_imgui PUBLIC IMGUI_ENABLE_TEST_ENGINE IMGUI_DISABLE_DEMO_WINDOWS
+  IMGUI_TEST_ENGINE_ENABLE_COROUTINE_STDTHREAD_IMPL=1 IMGUI_TEST_ENGINE_ENABLE_STD_FUNCTION=1 IMGUI_TEST_ENGINE_ENABLE_CAPTURE=0)
+target_compile_options(ps_imgui PRIVATE -w)
+
+ps_glob(viewer_ui_sources viewer/ui/*.cpp viewer/panels/*.cpp viewer/present/*.cpp)
+list(FILTER viewer_ui_sources EXCLUDE REGEX "/present/window\\.cpp$")
+ps_library(ps_viewer_ui ${viewer_ui_sources})
+ps_link(ps_viewer_ui PUBLIC ps_viewer_data ps_imgui)
+set(fonts ${PARSCOPE_IMGUI_DIR}/fonts)
+set_source_files_properties(viewer/ui/theme.cpp PROPERTIES
+  COMPILE_DEFINITIONS "PS_FONT_TEXT=\"${fonts}/NotoSans-Regular.ttf\";PS_FONT_MONO=\"${fonts}/NotoSansMono-Regular.ttf\"")
+
+set(backends ${imgui}/backends)
+add_library(ps_viewer_window STATIC viewer/present/window.cpp ${backends}/imgui_impl_glfw.cpp ${backends}/imgui_impl_opengl3.cpp)
+ps_own(ps_viewer_window)
+target_include_directories(ps_viewer_window SYSTEM PRIVATE ${backends})
+set_source_files_properties(${backends}/imgui_impl_glfw.cpp ${backends}/imgui_impl_opengl3.cpp PROPERTIES COMPILE_OPTIONS -w)
+target_link_libraries(ps_viewer_window PUBLIC ps_viewer_ui glfw ${CMAKE_DL_LIBS})
+
+add_executable(parscope-viewer viewer/main.cpp viewer/hooks/no_test_engine.cpp)
+ps_own(parscope-viewer)
+target_link_libraries(parscope-viewer PRIVATE ps_viewer_window)

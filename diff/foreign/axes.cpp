@@ -1,0 +1,530 @@
+#include "diff/foreign/axes.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <optional>
+#include <set>
+
+#include "diff/shard/geometry.h"
+
+namespace ps {
+
+namespace {
+
+std::vector<std::string> split_at(std::string_view text, char c) {
+  std::vector<std::string> out;
+  while (true) {
+    const std::size_t at = text.find(c);
+    out.emplace_back(text.substr(0, at));
+    if (at == text.npos) return out;
+    text.remove_prefix(at + 1);
+  }
+}
+
+bool is_number(std::string_view s) {
+  return !s.empty() && s.size() < 10 &&
+         std::all_of(s.begin(), s.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+std::string text_of(const Axis& axis) {
+  std::string out;
+  for (const std::string& factor : axis) out += (out.empty() ? "" : "*") + factor;
+  return out;
+}
+
+const std::set<std::string, std::less<>>& letters() {
+  static const std::set<std::string, std::less<>> kLetters = {
+      "B", "S", "H", "K", "D", "J", "h", "I", "V", "C", "P", "R", "t", "n", "c", "page", "slot"};
+  return kLetters;
+}
+
+// One factor of a value: what it counts, and how many.
+struct Factor {
+  std::string letter;
+  std::int64_t size = 0;
+};
+using Factors = std::vector<std::vector<Factor>>;  // [axis][factor]
+
+Error misfit(std::size_t axis, const std::string& what, std::int64_t expected, std::int64_t found) {
+  return bad_input("axis " + std::to_string(axis), "is not " + what, std::to_string(expected),
+                   std::to_string(found));
+}
+
+// The size that a letter must have, where it must have one.
+std::optional<std::int64_t> exact_size(const std::string& letter, const Sizes& sizes) {
+  if (is_number(letter)) return std::stoll(letter);
+  const auto found = sizes.find(letter);
+  if (found == sizes.end()) return std::nullopt;
+  return found->second;
+}
+
+Result<Factors> factors_of(const Shape& shape, const std::vector<Axis>& axes, const Sizes& sizes,
+                           const BatchMap& batch) {
+  if (shape.size() != axes.size()) {
+    return bad_input("", "has another number of axes", std::to_string(axes.size()),
+                     std::to_string(shape.size()));
+  }
+  Factors out;
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    std::vector<Factor> factors;
+    std::int64_t known = 1;
+    std::size_t open = axes[i].size();
+    for (std::size_t f = 0; f < axes[i].size(); ++f) {
+      const std::optional<std::int64_t> size = exact_size(axes[i][f], sizes);
+      factors.push_back({axes[i][f], size.value_or(0)});
+      if (size) {
+        known *= *size;
+      } else if (open < axes[i].size()) {
+        return bad_input("axis " + std::to_string(i),
+                         "cannot be taken apart without the model: " + text_of(axes[i]));
+      } else {
+        open = f;
+      }
+    }
+    if (open < axes[i].size()) {
+      if (known == 0 || shape[i] % known != 0) {
+        return misfit(i, "a multiple of what " + text_of(axes[i]) + " has", known, shape[i]);
+      }
+      factors[open].size = shape[i] / known;
+    } else if (known != shape[i]) {
+      return misfit(i, text_of(axes[i]), known, shape[i]);
+    }
+    out.push_back(std::move(factors));
+  }
+  // Letters that only the batch explains.
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    for (const Factor& f : out[i]) {
+      const auto want = [&](std::int64_t n, const char* what) -> Result<void> {
+        if (f.size == n) return {};
+        return misfit(i, what, n, f.size);
+      };
+      if (f.letter == "t") PS_TRY_VOID(want(batch.tokens(), "the step's tokens (t)"));
+      if (f.letter == "n" || f.letter == "B") PS_TRY_VOID(want(batch.batch, "the batch (B)"));
+      if (f.letter == "S") PS_TRY_VOID(want(batch.length, "the new tokens (S)"));
+      if (f.letter == "C" && f.size < batch.columns) {
+        return misfit(i, "as long as the cache (C), or longer", batch.columns, f.size);
+      }
+    }
+  }
+  return out;
+}
+
+// How the parts of a cut axis share it: by the model's sizes, or evenly where all are alike.
+Result<std::vector<std::int64_t>> part_sizes(const Layout& layout, std::int64_t whole,
+                                             const Sizes& sizes) {
+  const std::vector<Axis>& parts = layout.axes[layout.split_axis()];
+  std::vector<std::int64_t> out;
+  std::int64_t sum = 0;
+  for (const Axis& part : parts) {
+    std::int64_t n = 1;
+    bool known = true;
+    for (const std::string& letter : part) {
+      const std::optional<std::int64_t> size = exact_size(letter, sizes);
+      known = known && size.has_value();
+      n *= size.value_or(0);
+    }
+    if (!known) {
+      const bool alike =
+          std::all_of(parts.begin(), parts.end(), [&](const Axis& p) { return p == parts[0]; });
+      const auto count = static_cast<std::int64_t>(parts.size());
+      if (!alike || whole % count != 0) {
+        return bad_input("axis " + std::to_string(layout.split_axis()),
+                         "cannot be cut without the model: " + text_of(part));
+      }
+      return std::vector<std::int64_t>(parts.size(), whole / count);
+    }
+    out.push_back(n);
+    sum += n;
+  }
+  if (sum != whole) return misfit(layout.split_axis(), "as long as its parts together", sum, whole);
+  return out;
+}
+
+Shape in_order(const Shape& shape, bool reverse) {
+  Shape out = shape;
+  if (reverse) std::reverse(out.begin(), out.end());
+  return out;
+}
+
+// Axes of size 1 in front, where the layout has fewer (or more) axes.
+Shape to_axes(Shape shape, std::size_t axes) {
+  while (shape.size() > axes && shape[0] == 1) shape.erase(shape.begin());
+  return shape;
+}
+
+Tensor slice(const TensorView& v, std::size_t axis, std::int64_t begin, std::int64_t size) {
+  Shape shape = v.shape;
+  shape[axis] = size;
+  Tensor out(v.dtype, shape);
+  std::int64_t inner = size_of(v.dtype), outer = 1;
+  for (std::size_t i = 0; i < axis; ++i) outer *= v.shape[i];
+  for (std::size_t i = axis + 1; i < v.shape.size(); ++i) inner *= v.shape[i];
+  const std::int64_t step = v.shape[axis] * inner;
+  for (std::int64_t o = 0; o < outer; ++o) {
+    std::memcpy(out.bytes().data() + o * size * inner, v.bytes.data() + o * step + begin * inner,
+                static_cast<std::size_t>(size * inner));
+  }
+  return out;
+}
+
+// A value while its axes are being changed: one factor an axis.
+struct Work {
+  Tensor value;
+  std::vector<std::string> letters;
+};
+
+// rows [n, inner...] at axis `at` become [batch, columns] by `row(b, column)`; -1 = zeros.
+template <class Row>
+Tensor spread(const Tensor& from, std::size_t at, std::size_t axes, std::int64_t batch,
+              std::int64_t columns, const Row& row) {
+  const Shape& shape = from.shape();
+  std::int64_t outer = 1, rows = 1, inner = size_of(from.dtype());
+  for (std::size_t i = 0; i < at; ++i) outer *= shape[i];
+  for (std::size_t i = at; i < at + axes; ++i) rows *= shape[i];
+  for (std::size_t i = at + axes; i < shape.size(); ++i) inner *= shape[i];
+  Shape to(shape.begin(), shape.begin() + static_cast<std::ptrdiff_t>(at));
+  to.insert(to.end(), {batch, columns});
+  to.insert(to.end(), shape.begin() + static_cast<std::ptrdiff_t>(at + axes), shape.end());
+  Tensor out(from.dtype(), to);
+  const std::span<const std::byte> source = from.view().bytes;
+  for (std::int64_t o = 0; o < outer; ++o) {
+    for (std::int64_t b = 0; b < batch; ++b) {
+      for (std::int64_t c = 0; c < columns; ++c) {
+        const std::int64_t r = row(o, b, c);
+        if (r < 0 || r >= rows) continue;
+        std::memcpy(out.bytes().data() + ((o * batch + b) * columns + c) * inner,
+                    source.data() + (o * rows + r) * inner, static_cast<std::size_t>(inner));
+      }
+    }
+  }
+  return out;
+}
+
+// [b][column] -> the sequence's token there, or -1.
+std::vector<std::vector<std::int64_t>> tokens_at(const BatchMap& batch) {
+  std::vector<std::vector<std::int64_t>> out;
+  for (const auto& columns : batch.column_of) {
+    std::vector<std::int64_t> row(static_cast<std::size_t>(batch.columns), -1);
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      row[static_cast<std::size_t>(columns[i])] = static_cast<std::int64_t>(i);
+    }
+    out.push_back(std::move(row));
+  }
+  return out;
+}
+
+std::size_t find_letter(const Work& work, std::string_view letter) {
+  const auto found = std::find(work.letters.begin(), work.letters.end(), letter);
+  return static_cast<std::size_t>(found - work.letters.begin());
+}
+
+void replace_letters(Work& work, std::size_t at, std::size_t count,
+                     const std::vector<std::string>& by) {
+  const auto begin = work.letters.begin() + static_cast<std::ptrdiff_t>(at);
+  work.letters.insert(work.letters.erase(begin, begin + static_cast<std::ptrdiff_t>(count)),
+                      by.begin(), by.end());
+}
+
+void unflatten_tokens(Work& work, const BatchMap& batch) {
+  const std::size_t at = find_letter(work, "t");
+  if (at == work.letters.size()) return;
+  std::vector<std::int64_t> first(1, 0);
+  for (const std::int64_t n : batch.lengths) first.push_back(first.back() + n);
+  work.value = spread(work.value, at, 1, batch.batch, batch.length,
+                      [&](std::int64_t, std::int64_t b, std::int64_t s) -> std::int64_t {
+                        const auto k = static_cast<std::size_t>(b);
+                        const std::int64_t pad = batch.length - batch.lengths[k];
+                        return s < pad ? -1 : first[k] + s - pad;
+                      });
+  replace_letters(work, at, 1, {"B", "S"});
+}
+
+Result<void> unpage(Work& work, const BatchMap& batch) {
+  const std::size_t at = find_letter(work, "page");
+  if (at == work.letters.size()) return {};
+  const bool slots = at + 1 < work.letters.size() && work.letters[at + 1] == "slot";
+  if (batch.block_table.empty()) {
+    return bad_input("", "is a paged cache, and the run has no block_tables");
+  }
+  const std::int64_t size = slots ? work.value.shape()[at + 1] : 1;
+  const auto tokens = tokens_at(batch);
+  work.value = spread(work.value, at, slots ? 2 : 1, batch.batch, batch.columns,
+                      [&](std::int64_t, std::int64_t b, std::int64_t c) -> std::int64_t {
+                        const auto k = static_cast<std::size_t>(b);
+                        const std::int64_t token = tokens[k][static_cast<std::size_t>(c)];
+                        if (token < 0) return -1;
+                        const auto page = static_cast<std::size_t>(token / size);
+                        if (page >= batch.block_table[k].size()) return -1;
+                        const std::int64_t block = batch.block_table[k][page];
+                        return block < 0 ? -1 : block * size + token % size;
+                      });
+  replace_letters(work, at, slots ? 2 : 1, {"B", "C"});
+  return {};
+}
+
+// "c": each sequence's slots from its first token on, to the columns that its tokens have.
+void place_slots(Work& work, const BatchMap& batch) {
+  const std::size_t at = find_letter(work, "c");
+  if (at == work.letters.size()) return;
+  const auto tokens = tokens_at(batch);
+  const std::size_t rows = find_letter(work, "B");
+  // The sequence that an outer index belongs to, where B stands anywhere before c.
+  std::int64_t below = 1;
+  for (std::size_t i = rows + 1; i < at; ++i) below *= work.value.shape()[i];
+  const bool one = rows == work.letters.size() || rows > at;
+  work.value = spread(work.value, at, 1, 1, batch.columns,
+                      [&](std::int64_t o, std::int64_t, std::int64_t c) -> std::int64_t {
+                        const std::int64_t b = one ? 0 : o / below % batch.batch;
+                        return tokens[static_cast<std::size_t>(b)][static_cast<std::size_t>(c)];
+                      });
+  replace_letters(work, at, 1, {"1", "C"});
+}
+
+// C may be longer than the cache: what is behind it is room that was not used.
+void cut_columns(Work& work, const BatchMap& batch) {
+  const std::size_t at = find_letter(work, "C");
+  if (at == work.letters.size() || work.value.shape()[at] <= batch.columns) return;
+  work.value = slice(work.value.view(), at, 0, batch.columns);
+}
+
+Tensor permuted(const Tensor& from, const std::vector<std::size_t>& order) {
+  const Shape& shape = from.shape();
+  std::vector<std::int64_t> own(shape.size()), strides(shape.size()), at(shape.size(), 0);
+  std::int64_t step = 1;
+  for (std::size_t i = shape.size(); i-- > 0; step *= shape[i]) own[i] = step;
+  Shape to(shape.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    to[i] = shape[order[i]];
+    strides[i] = own[order[i]];
+  }
+  Tensor out(from.dtype(), to);
+  const auto size = static_cast<std::size_t>(size_of(from.dtype()));
+  const std::byte* source = from.view().bytes.data();
+  std::int64_t offset = 0;
+  for (std::size_t cell = 0; cell * size < out.bytes().size(); ++cell) {
+    std::memcpy(out.bytes().data() + cell * size, source + static_cast<std::size_t>(offset) * size,
+                size);
+    for (std::size_t axis = to.size(); axis-- > 0;) {
+      offset += strides[axis];
+      if (++at[axis] < to[axis]) break;
+      offset -= strides[axis] * to[axis];
+      at[axis] = 0;
+    }
+  }
+  return out;
+}
+
+// The target's axes as factors of letters that the value has: R is B, "1|S" is S where the value
+// has one, D is 2*J where it has J.
+std::vector<Axis> target_axes(const std::string& target, const Work& work) {
+  const auto has = [&](std::string_view letter) {
+    return std::find(work.letters.begin(), work.letters.end(), letter) != work.letters.end();
+  };
+  std::vector<Axis> out;
+  for (const std::string& axis : split_at(target, ',')) {
+    const std::vector<std::string> ways = split_at(axis, '|');
+    const auto as_value = [&](const std::string& way) {
+      Axis factors;
+      if (has(way)) return Axis{way};
+      for (const std::string& letter : split_at(way, '*')) {
+        if (letter == "R" && !has("R")) {
+          factors.push_back("B");
+        } else if (letter == "D" && has("J")) {
+          factors.insert(factors.end(), {"2", "J"});
+        } else {
+          factors.push_back(letter);
+        }
+      }
+      return factors;
+    };
+    Axis chosen = as_value(ways.back());
+    for (const std::string& way : ways) {
+      const Axis factors = as_value(way);
+      const bool all = std::all_of(factors.begin(), factors.end(), has);
+      if (all && way != "1") chosen = factors;
+    }
+    if (ways.size() > 1 && ways[0] == "1" && !std::all_of(chosen.begin(), chosen.end(), has)) {
+      chosen = {"1"};
+    }
+    out.push_back(std::move(chosen));
+  }
+  return out;
+}
+
+Result<Tensor> to_target(Work work, const std::string& target, std::int64_t batch) {
+  const std::vector<Axis> axes = target_axes(target, work);
+  std::vector<bool> used(work.letters.size(), false);
+  std::vector<std::size_t> order;
+  Shape shape;
+  for (const Axis& axis : axes) {
+    std::int64_t size = 1;
+    for (const std::string& letter : axis) {
+      std::size_t at = 0;
+      while (at < work.letters.size() && (used[at] || work.letters[at] != letter)) ++at;
+      if (at == work.letters.size()) {
+        if (letter == "1" || (letter == "B" && batch == 1)) continue;
+        return bad_input("", "lacks " + letter + ", which " + target + " needs");
+      }
+      used[at] = true;
+      order.push_back(at);
+      size *= work.value.shape()[at];
+    }
+    shape.push_back(size);
+  }
+  for (std::size_t at = 0; at < used.size(); ++at) {
+    if (used[at]) continue;
+    if (work.value.shape()[at] != 1) {
+      return bad_input("", "has " + work.letters[at] + ", which has no place in " + target);
+    }
+    order.push_back(at);
+  }
+  if (!std::is_sorted(order.begin(), order.end())) work.value = permuted(work.value, order);
+  return Tensor::of(work.value.dtype(), shape, work.value.view().bytes);
+}
+
+// Products that the target has too are left whole: nobody needs to know their factors.
+void whole_products(std::vector<Axis>& axes, const std::string& target, Sizes& sizes) {
+  const std::vector<std::string> wanted = split_at(target, ',');
+  for (Axis& axis : axes) {
+    const std::string text = text_of(axis);
+    if (axis.size() < 2 || std::find(wanted.begin(), wanted.end(), text) == wanted.end()) continue;
+    std::int64_t n = 1;
+    bool known = true;
+    for (const std::string& letter : axis) {
+      const std::optional<std::int64_t> size = exact_size(letter, sizes);
+      known = known && size.has_value();
+      n *= size.value_or(0);
+    }
+    if (known) sizes[text] = n;
+    axis = {text};
+  }
+}
+
+}  // namespace
+
+std::int64_t BatchMap::tokens() const {
+  return std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
+}
+
+std::size_t Layout::split_axis() const {
+  const auto found =
+      std::find_if(axes.begin(), axes.end(), [](const auto& parts) { return parts.size() > 1; });
+  return static_cast<std::size_t>(found - axes.begin());
+}
+
+std::size_t Layout::parts() const {
+  const std::size_t at = split_axis();
+  return at == axes.size() ? 1 : axes[at].size();
+}
+
+std::vector<Axis> Layout::part(std::size_t i) const {
+  std::vector<Axis> out;
+  for (const std::vector<Axis>& parts : axes) out.push_back(parts.size() > 1 ? parts[i] : parts[0]);
+  return out;
+}
+
+Result<Layout> parse_layout(std::string_view text, const std::string& where) {
+  Layout out;
+  std::size_t cut = 0;
+  for (const std::string& axis : split_at(text, ',')) {
+    std::vector<Axis> parts;
+    for (const std::string& part : split_at(axis, '|')) {
+      Axis factors = split_at(part, '*');
+      for (const std::string& letter : factors) {
+        if (is_number(letter) || letters().contains(letter)) continue;
+        return bad_input(where, "names an axis that is not known",
+                         "B S H K D J h I V C t n c page slot or a number", letter);
+      }
+      parts.push_back(std::move(factors));
+    }
+    cut += parts.size() > 1 ? 1 : 0;
+    out.axes.push_back(std::move(parts));
+  }
+  if (cut > 1) return bad_input(where, "cuts more than one axis", "one", std::string(text));
+  return out;
+}
+
+Sizes sizes_of(const ModelConfig* config, std::int64_t tp) {
+  Sizes out;
+  if (config == nullptr) return out;
+  out = {{"H", config->heads},        {"K", config->kv_heads},    {"D", config->head_dim},
+         {"J", config->head_dim / 2}, {"h", config->hidden_size}, {"I", config->intermediate_size}};
+  if (tp > 1 && rejections(head_sizes(*config), tp).empty()) {
+    const RankShare share = rank_share(*config, tp);
+    out["H"] = share.heads;
+    out["K"] = share.kv_heads;
+    out["I"] = share.intermediate;
+  }
+  return out;
+}
+
+Result<void> fits_layout(const TensorView& value, const Layout& layout,
+                         const std::vector<std::string>& targets, const Sizes& sizes,
+                         const BatchMap& batch, bool reverse) {
+  Shape shape = to_axes(in_order(value.shape, reverse), layout.axes.size());
+  if (shape.size() != layout.axes.size()) {
+    return bad_input("", "has another number of axes", std::to_string(layout.axes.size()),
+                     std::to_string(shape.size()));
+  }
+  const std::size_t cut = layout.split_axis();
+  std::vector<std::int64_t> parts(1, 0);
+  if (cut < layout.axes.size()) {
+    PS_TRY(parts, part_sizes(layout, shape[cut], sizes));
+  }
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    Sizes mine = sizes;
+    std::vector<Axis> axes = layout.part(i);
+    whole_products(axes, targets[i], mine);
+    if (cut < layout.axes.size()) {
+      shape[cut] = parts[i];
+      axes[cut] = {text_of(axes[cut])};
+      mine[axes[cut][0]] = parts[i];
+    }
+    PS_TRY(const Factors checked, factors_of(shape, axes, mine, batch));
+  }
+  return {};
+}
+
+Result<std::vector<Tensor>> arrange(const TensorView& value, const Layout& layout,
+                                    const std::vector<std::string>& targets, const Sizes& sizes,
+                                    const BatchMap& batch, bool reverse) {
+  PS_TRY_VOID(fits_layout(value, layout, targets, sizes, batch, reverse));
+  const TensorView whole{value.dtype, to_axes(in_order(value.shape, reverse), layout.axes.size()),
+                         value.bytes};
+  const std::size_t cut = layout.split_axis();
+  std::vector<std::int64_t> parts(1, 0);
+  if (cut < layout.axes.size()) {
+    PS_TRY(parts, part_sizes(layout, whole.shape[cut], sizes));
+  }
+  std::vector<Tensor> out;
+  std::int64_t begin = 0;
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    Work work;
+    work.value =
+        cut < layout.axes.size() ? slice(whole, cut, begin, parts[i]) : Tensor::copy_of(whole);
+    begin += parts[std::min(i, parts.size() - 1)];
+    std::vector<Axis> axes = layout.part(i);
+    Sizes mine = sizes;
+    whole_products(axes, targets[i], mine);
+    PS_TRY(const Factors factors, factors_of(work.value.shape(), axes, mine, batch));
+    Shape shape;
+    for (const std::vector<Factor>& axis : factors) {
+      for (const Factor& f : axis) {
+        if (f.letter == "1") continue;
+        shape.push_back(f.size);
+        work.letters.push_back(f.letter == "n" ? "B" : f.letter);
+      }
+    }
+    work.value = Tensor::of(work.value.dtype(), shape, work.value.view().bytes);
+    unflatten_tokens(work, batch);
+    PS_TRY_VOID(unpage(work, batch));
+    place_slots(work, batch);
+    cut_columns(work, batch);
+    PS_TRY(Tensor done, to_target(std::move(work), targets[i], batch.batch));
+    out.push_back(std::move(done));
+  }
+  return out;
+}
+
+}  // namespace ps

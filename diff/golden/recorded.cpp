@@ -1,0 +1,410 @@
+#include "diff/golden/recorded.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+#include <nlohmann/json.hpp>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/points.h"
+#include "diff/align/ignored_cells.h"
+#include "diff/align/pairing.h"
+#include "diff/compare/compare.h"
+
+namespace ps {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Out = nlohmann::ordered_json;
+
+constexpr std::string_view kSchema = "parscope.golden/1";
+
+std::string hex(std::uint64_t x) {
+  char text[20];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(x));
+  return text;
+}
+
+std::uint64_t sum_of(const std::string& text) { return fnv1a(std::as_bytes(std::span(text))); }
+
+Digest digest_in(const IgnoredCells& ignored, const std::string& point, const TensorView& value) {
+  const std::optional<Tensor> marks =
+      is_step_input(point) ? std::nullopt : ignored.marks_for(point, value.shape);
+  const TensorView view = marks ? marks->view() : TensorView();
+  return digest_of(value, marks ? &view : nullptr);
+}
+
+Out json_of(const RecordedKey& key, const Digest& d) {
+  Out out = {{"step", std::get<0>(key)},
+             {"rank", std::get<1>(key)},
+             {"point", std::get<2>(key)},
+             {"dtype", torch_name(d.dtype)},
+             {"shape", d.shape},
+             {"hash", hex(d.hash)},
+             {"nan", d.nan},
+             {"inf", d.pos_inf},
+             {"-inf", d.neg_inf},
+             {"ignored", d.ignored},
+             {"rms", d.rms},
+             {"sketch", d.sketch},
+             {"samples", Out::array()}};
+  for (const auto& [cell, value] : d.samples) out["samples"].push_back({cell, value});
+  return out;
+}
+
+Result<Digest> digest_from(const Json& entry, const std::string& where) {
+  const auto broken = [&](const char* field) {
+    return bad_input(where, "is no digest", field, entry.brief());
+  };
+  const auto integer = [&](const char* name, std::int64_t& out) {
+    const Json* j = entry.find(name);
+    if (j == nullptr || !j->is(Json::Kind::kInteger)) return false;
+    out = j->integer;
+    return true;
+  };
+  const auto is_number = [](const Json* j) {
+    return j != nullptr && (j->is(Json::Kind::kNumber) || j->is(Json::Kind::kInteger));
+  };
+  Digest d;
+  const Json* dtype = entry.find("dtype");
+  const auto type = dtype != nullptr ? dtype_from_torch(dtype->text) : std::nullopt;
+  if (!type) return broken("dtype");
+  d.dtype = *type;
+  const Json* shape = entry.find("shape");
+  if (shape == nullptr || !shape->is(Json::Kind::kArray)) return broken("shape");
+  for (const Json& n : shape->items) {
+    if (!n.is(Json::Kind::kInteger) || n.integer < 0) return broken("shape");
+    d.shape.push_back(n.integer);
+  }
+  const Json* hash = entry.find("hash");
+  if (hash == nullptr || hash->text.size() != 16) return broken("hash");
+  d.hash = std::strtoull(hash->text.c_str(), nullptr, 16);
+  if (!integer("nan", d.nan) || !integer("inf", d.pos_inf) || !integer("-inf", d.neg_inf) ||
+      !integer("ignored", d.ignored)) {
+    return broken("nan, inf, -inf, ignored");
+  }
+  const Json* rms = entry.find("rms");
+  if (!is_number(rms)) return broken("rms");
+  d.rms = rms->number;
+  const Json* sketch = entry.find("sketch");
+  if (sketch == nullptr || sketch->items.size() != d.sketch.size()) return broken("sketch");
+  for (std::size_t i = 0; i < d.sketch.size(); ++i) {
+    if (!is_number(&sketch->items[i])) return broken("sketch");
+    d.sketch[i] = sketch->items[i].number;
+  }
+  const Json* samples = entry.find("samples");
+  if (samples == nullptr) return broken("samples");
+  for (const Json& s : samples->items) {
+    if (s.items.size() != 2 || !s.items[0].is(Json::Kind::kInteger) || !is_number(&s.items[1])) {
+      return broken("samples");
+    }
+    d.samples.emplace_back(s.items[0].integer, s.items[1].number);
+  }
+  return d;
+}
+
+std::int64_t layers_of(const std::map<RecordedKey, Digest>& points) {
+  std::int64_t layers = 0;
+  for (const auto& [key, digest] : points) {
+    if (const auto ref = find_point(std::get<2>(key))) layers = std::max(layers, ref->layer + 1);
+  }
+  return layers;
+}
+
+std::string name_of(const RecordedKey& key) {
+  return "step " + std::to_string(std::get<0>(key)) + " rank " + std::to_string(std::get<1>(key)) +
+         " " + std::get<2>(key);
+}
+
+std::map<RecordedKey, Digest> digests_of(const Trace& trace) {
+  std::map<RecordedKey, Digest> out;
+  for (const TraceStep& step : trace.steps()) {
+    const IgnoredCells ignored(step);
+    for (const SafetensorsFile::Entry& e : step.tensors->entries()) {
+      out[{step.step, step.rank, e.name}] = digest_in(ignored, e.name, e.view);
+    }
+  }
+  return out;
+}
+
+std::vector<GoldenChange> changes(const std::map<RecordedKey, Digest>& fresh, DType fresh_dtype,
+                                  const RecordedGolden& old) {
+  std::vector<GoldenChange> out;
+  const std::int64_t layers = layers_of(old.points);
+  for (const auto& [key, digest] : old.points) {
+    const auto found = fresh.find(key);
+    if (found == fresh.end()) {
+      out.push_back({name_of(key), "is gone"});
+      continue;
+    }
+    const DigestMatch match =
+        match_digests(found->second, digest, coarser(found->second.dtype, fresh_dtype),
+                      coarser(digest.dtype, old.dtype), layers);
+    if (!match.ok) out.push_back({name_of(key), match.what});
+  }
+  for (const auto& [key, digest] : fresh) {
+    if (!old.points.contains(key)) out.push_back({name_of(key), "is new"});
+  }
+  return out;
+}
+
+bool is_kept(const std::string& point, bool digests_only) {
+  return !digests_only || is_step_input(point) || point == "model:mask";
+}
+
+Result<void> write_trace(const Trace& trace, const fs::path& dir, bool digests_only) {
+  PS_TRY(TraceWriter writer, TraceWriter::create(dir, trace.manifest()));
+  for (const TraceStep& step : trace.steps()) {
+    PS_TRY_VOID(writer.begin_step(step, nullptr));
+    for (const SafetensorsFile::Entry& e : step.tensors->entries()) {
+      if (is_kept(e.name, digests_only)) PS_TRY_VOID(writer.add(e.name, e.view));
+    }
+    PS_TRY_VOID(writer.end_step());
+  }
+  return writer.close();
+}
+
+std::string golden_text(const RecordedGolden& g) {
+  const Provenance& p = g.provenance;
+  Out points = Out::array();
+  for (const auto& [key, digest] : g.points) points.push_back(json_of(key, digest));
+  Out out = {{"schema", kSchema},
+             {"provenance",
+              {{"producer", p.producer},
+               {"source", p.source},
+               {"conversion", p.conversion},
+               {"command", p.command},
+               {"commit", p.commit},
+               {"date", p.date},
+               {"date_from", p.date_from},
+               {"recorded_by", "parscope " + p.version}}},
+             {"kind", g.digests_only ? "digest" : "full"},
+             {"dtype", torch_name(g.dtype)},
+             {"model", g.model}};
+  out["sum"] = hex(sum_of(points.dump()));
+  out["points"] = std::move(points);
+  return out.dump(1, ' ', false, Out::error_handler_t::replace) + "\n";
+}
+
+// A run of an engine on the golden's inputs, point by point.
+class Against final : public Tap {
+ public:
+  Against(const RecordedGolden& golden, const TraceStep& step, const Trace& stored, DType run)
+      : golden_(golden),
+        step_(step),
+        ignored_(step),
+        stored_(stored),
+        run_(run),
+        layers_(layers_of(golden.points)) {}
+
+  bool wants(std::string_view point) override {
+    return golden_.points.contains({step_.step, step_.rank, std::string(point)});
+  }
+  void take(std::string_view point, const TensorView& value) override {
+    const std::string name(point);
+    const auto found = golden_.points.find({step_.step, step_.rank, name});
+    if (found == golden_.points.end()) return;
+    ++compared;
+    const Digest& expected = found->second;
+    const DType a = coarser(value.dtype, run_), b = coarser(expected.dtype, golden_.dtype);
+    const TensorView* full = golden_.digests_only ? nullptr : step_.tensors->find(name);
+    std::string what;
+    if (full != nullptr && full->shape == value.shape) {
+      const std::optional<Tensor> marks = ignored_.marks_for(name, value.shape);
+      const TensorView view = marks ? marks->view() : TensorView();
+      CompareOptions options;
+      options.bound = default_bound(a, b, layers_);
+      options.ignore = marks ? &view : nullptr;
+      const Comparison c = compare(value, *full, options);
+      if (!c.ok()) {
+        char text[120];
+        std::snprintf(text, sizeof text, "is off by %.3g of its size, %.3g times the bound",
+                      c.rel_l2, c.ratio);
+        what = c.class_mismatches > 0 ? "has cells of another class (NaN, infinity)" : text;
+      }
+    } else {
+      const DigestMatch match =
+          match_digests(digest_in(ignored_, name, value), expected, a, b, layers_);
+      what = match.what;
+    }
+    if (what.empty()) return;
+    wrong.push_back({name_of(found->first), what});
+  }
+
+  std::int64_t compared = 0;
+  std::vector<GoldenChange> wrong;
+
+ private:
+  const RecordedGolden& golden_;
+  const TraceStep& step_;
+  IgnoredCells ignored_;
+  const Trace& stored_;
+  DType run_;
+  std::int64_t layers_;
+};
+
+Error differs(const fs::path& dir, std::vector<GoldenChange> wrong) {
+  std::stable_sort(wrong.begin(), wrong.end(), [](const GoldenChange& a, const GoldenChange& b) {
+    const auto point = [](const GoldenChange& c) { return c.point.substr(c.point.rfind(' ') + 1); };
+    return point_before(point(a), point(b));
+  });
+  const std::string more =
+      wrong.size() > 1 ? " (and " + std::to_string(wrong.size() - 1) + " more)" : "";
+  return bad_input(dir.filename().string(), wrong[0].point + " " + wrong[0].what + more);
+}
+
+}  // namespace
+
+Result<RecordedGolden> read_recorded(const fs::path& dir) {
+  const std::string where = (dir / "golden.json").string();
+  PS_TRY(const std::string text, read_text(dir / "golden.json", std::int64_t{1} << 30));
+  PS_TRY(const Json json, parse_json(text, where));
+  const auto field = [&](const Json& from, const char* name) {
+    const Json* j = from.find(name);
+    return j != nullptr && j->is(Json::Kind::kString) ? j->text : std::string();
+  };
+  if (field(json, "schema") != kSchema) {
+    return bad_input(where, "is no recorded golden", std::string(kSchema), field(json, "schema"));
+  }
+  RecordedGolden out;
+  out.digests_only = field(json, "kind") == "digest";
+  out.model = field(json, "model");
+  const auto dtype = dtype_from_torch(field(json, "dtype"));
+  if (!dtype) return bad_input(where + "/dtype", "is no type", "float32", field(json, "dtype"));
+  out.dtype = *dtype;
+  if (const Json* p = json.find("provenance"); p != nullptr) {
+    out.provenance.producer = field(*p, "producer");
+    out.provenance.date = field(*p, "date");
+    out.provenance.commit = field(*p, "commit");
+  }
+  const Json* points = json.find("points");
+  if (points == nullptr || !points->is(Json::Kind::kArray)) {
+    return bad_input(where, "has no points");
+  }
+  for (const Json& entry : points->items) {
+    const Json *step = entry.find("step"), *rank = entry.find("rank");
+    const std::string point = field(entry, "point");
+    if (step == nullptr || rank == nullptr || point.empty()) {
+      return bad_input(where, "has a point without step, rank or name", "", entry.brief());
+    }
+    PS_TRY(out.points[(RecordedKey{step->integer, rank->integer, point})],
+           digest_from(entry, where + ": " + point));
+  }
+  // The sum is over the text as it is written: numbers in their shortest form.
+  Out again = Out::array();
+  for (const auto& [key, digest] : out.points) again.push_back(json_of(key, digest));
+  if (hex(sum_of(again.dump())) != field(json, "sum")) {
+    return bad_input(where, "was changed by hand: its sum is another one", field(json, "sum"),
+                     hex(sum_of(again.dump())));
+  }
+  return out;
+}
+
+Result<RecordedResult> record_golden(const Trace& trace, const fs::path& dir,
+                                     const RecordRequest& request) {
+  RecordedGolden fresh;
+  fresh.provenance = request.provenance;
+  fresh.digests_only = request.digests_only;
+  fresh.dtype = trace.run_dtype();
+  fresh.points = digests_of(trace);
+  if (!request.model.empty()) {
+    std::error_code ec;
+    fresh.model = fs::relative(request.model, dir, ec).generic_string();
+  }
+  RecordedResult out;
+  out.points = static_cast<std::int64_t>(fresh.points.size());
+  std::error_code ec;
+  if (fs::exists(dir / "golden.json", ec)) {
+    PS_TRY(const RecordedGolden old, read_recorded(dir));
+    out.existed = true;
+    out.changes = changes(fresh.points, fresh.dtype, old);
+    if (!out.changes.empty() && !request.update) return out;
+  } else if (fs::is_directory(dir, ec) && !fs::is_empty(dir, ec)) {
+    return bad_input(dir.string(), "is a folder with other things in it", "a new or empty folder");
+  }
+  PS_TRY_VOID(write_trace(trace, dir / "trace", request.digests_only));
+  PS_TRY_VOID(write_text(dir / "golden.json", golden_text(fresh)));
+  out.written = true;
+  return out;
+}
+
+Result<std::string> verify_recorded(const fs::path& dir, const GoldenOptions& options) {
+  PS_TRY(const RecordedGolden golden, read_recorded(dir));
+  PS_TRY(const Trace stored, Trace::open(dir / "trace"));
+  for (const auto& [key, digest] : digests_of(stored)) {
+    const auto found = golden.points.find(key);
+    if (found == golden.points.end() || found->second.hash != digest.hash) {
+      return bad_input(dir.filename().string(), name_of(key) + " is not what was recorded");
+    }
+  }
+  const std::string kind = golden.digests_only ? " digests" : " values";
+  std::string said = std::to_string(golden.points.size()) + kind + " of " +
+                     golden.provenance.producer + ", as recorded";
+  std::error_code ec;
+  if (golden.model.empty() || !fs::exists(dir / golden.model / "config.json", ec)) {
+    return said + (golden.model.empty() ? "; no model to run (golden verify --against TRACE)"
+                                        : "; its model " + golden.model + " is not here");
+  }
+  PS_TRY(const Model model, open_model(dir / golden.model));
+  EngineOptions engine_options;
+  engine_options.dtype = options.is_reference     ? DType::kF64
+                         : options.dtypes.empty() ? golden.dtype
+                                                  : options.dtypes[0];
+  PS_TRY(const std::unique_ptr<Engine> engine, options.open(model, engine_options));
+  std::vector<GoldenChange> wrong;
+  std::int64_t compared = 0;
+  for (const TraceStep& step : stored.steps()) {
+    if (step.op != StepOp::kForward || step.rank != 0) continue;
+    PS_TRY(const StepInputs inputs, step_inputs(step, engine->past()));
+    Against tap(golden, step, stored, engine_options.dtype);
+    PS_TRY_VOID(engine->forward(inputs, tap));
+    wrong.insert(wrong.end(), tap.wrong.begin(), tap.wrong.end());
+    compared += tap.compared;
+  }
+  if (!wrong.empty()) return differs(dir, std::move(wrong));
+  return said + "; " + std::to_string(compared) + " of them computed again and within bounds";
+}
+
+Result<std::string> verify_recorded_against(const fs::path& dir, const Trace& run) {
+  PS_TRY(const RecordedGolden golden, read_recorded(dir));
+  PS_TRY(const Trace stored, Trace::open(dir / "trace"));
+  std::vector<GoldenChange> wrong;
+  std::int64_t compared = 0;
+  const auto step_of = [&](const TraceStep& want) -> const TraceStep* {
+    for (const TraceStep& s : run.steps()) {
+      if (s.step == want.step && s.rank == want.rank) return &s;
+    }
+    return nullptr;
+  };
+  for (const TraceStep& step : stored.steps()) {
+    const TraceStep* mine = step_of(step);
+    if (mine == nullptr) {
+      wrong.push_back({"step " + std::to_string(step.step), "is not in the run"});
+      continue;
+    }
+    Against tap(golden, step, stored, run.run_dtype());
+    std::vector<std::string> have;
+    for (const SafetensorsFile::Entry& e : mine->tensors->entries()) {
+      tap.take(e.name, e.view);
+      have.push_back(e.name);
+    }
+    std::sort(have.begin(), have.end());
+    for (const auto& [key, digest] : golden.points) {
+      if (std::get<0>(key) != step.step || std::get<1>(key) != step.rank) continue;
+      const std::string& name = std::get<2>(key);
+      if (std::binary_search(have.begin(), have.end(), name) || is_step_input(name)) continue;
+      tap.wrong.push_back({name_of(key), "is not in the run"});
+    }
+    wrong.insert(wrong.end(), tap.wrong.begin(), tap.wrong.end());
+    compared += tap.compared;
+  }
+  if (!wrong.empty()) return differs(dir, std::move(wrong));
+  return std::to_string(compared) + " of " + std::to_string(golden.points.size()) +
+         " points compared, all within bounds";
+}
+
+}  // namespace ps

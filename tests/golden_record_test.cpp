@@ -1,0 +1,218 @@
+// `golden record` and `verify` of users' own runs, the digests under them, `doctor`, `completions`.
+#include <cmath>
+#include <string>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "core/rng.h"
+#include "diff/compare/compare.h"
+#include "diff/golden/digest.h"
+#include "tests/support/program.h"
+
+namespace ps {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path model_dir() { return fixtures_dir() / "golden" / "parscale" / "hf_qwen2_rightpad"; }
+
+// The golden trace's only step with one cell of one value changed.
+void change_run(const fs::path& out, const std::string& point, std::size_t cell, float by) {
+  fs::create_directories(out);
+  put_file(out / "trace.json", get_file(model_dir() / "expected" / "trace.json"));
+  const std::string file = "step-00000.rank-00000.safetensors";
+  edit_tensors(model_dir() / "expected" / file, out / file,
+               [&](const std::string& name, Tensor& t) {
+                 if (name == point) t.as<float>()[cell] += by;
+                 return true;
+               });
+}
+
+Ran record(const fs::path& run, const fs::path& golden, std::vector<std::string> more = {}) {
+  std::vector<std::string> words = {"golden", "record", run, "-o", golden};
+  words.insert(words.end(), more.begin(), more.end());
+  return run_parscope(words);
+}
+
+TEST(GoldenRecord, ARunIsKeptWithItsOriginAndVerifiedByTheModel) {
+  PS_NEEDS_REFERENCE();
+  for (const bool digest : {false, true}) {
+    const TempDir dir;
+    std::vector<std::string> more = {"--model", model_dir(), "--commit",  "abc",
+                                     "--date",  "today",     "--command", "make dump"};
+    if (digest) more.emplace_back("--digest");
+    const Ran made = record(model_dir() / "expected", dir / "golden", more);
+    ASSERT_EQ(made.code, 0) << made.err;
+    const auto json = nlohmann::json::parse(get_file(dir / "golden" / "golden.json"));
+    EXPECT_EQ(json["provenance"]["commit"], "abc");
+    EXPECT_EQ(json["provenance"]["date_from"], "--date");
+    EXPECT_NE(json["provenance"]["producer"].get<std::string>().find("transformers"),
+              std::string::npos);
+    const Ran verified = run_parscope({"golden", "verify", dir.path(), "--json"});
+    ASSERT_EQ(verified.code, 0) << verified.out;
+    const auto said = nlohmann::json::parse(verified.out);
+    EXPECT_EQ(said["cases"][0]["kind"], "recorded");
+    EXPECT_NE(
+        said["cases"][0]["message"].get<std::string>().find("computed again and within bounds"),
+        std::string::npos);
+  }
+}
+
+TEST(GoldenRecord, ANumberThatWasEditedMakesTheCaseFail) {
+  const TempDir dir;
+  ASSERT_EQ(record(model_dir() / "expected", dir / "golden").code, 0);
+  ASSERT_EQ(run_parscope({"golden", "verify", dir.path()}).code, 0);
+  const fs::path json = dir / "golden" / "golden.json";
+  const std::string text = get_file(json);
+  const std::size_t at = text.find("\"rms\": ") + 9;
+  std::string edited = text;
+  edited[at] = edited[at] == '1' ? '2' : '1';
+  put_file(json, edited);
+  const Ran ran = run_parscope({"golden", "verify", dir.path(), "--github"});
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_NE(ran.out.find("changed by hand"), std::string::npos) << ran.out;
+  EXPECT_NE(ran.out.find("::error title=golden golden::"), std::string::npos) << ran.out;
+  put_file(json, text);
+  const fs::path step = dir / "golden" / "trace" / "step-00000.rank-00000.safetensors";
+  std::string bytes = get_file(step);
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  put_file(step, bytes);
+  const Ran damaged = run_parscope({"golden", "verify", dir.path()});
+  EXPECT_EQ(damaged.code, 1);
+  EXPECT_NE(damaged.out.find("is not what was recorded"), std::string::npos) << damaged.out;
+}
+
+TEST(GoldenRecord, AnotherRunIsHeldToItAndTheChangeIsNamed) {
+  for (const bool digest : {false, true}) {
+    const TempDir dir;
+    std::vector<std::string> more;
+    if (digest) more.emplace_back("--digest");
+    ASSERT_EQ(record(model_dir() / "expected", dir / "golden", more).code, 0);
+    const std::string point = "model.layers.1.mlp.down_proj";
+    change_run(dir / "worse", point, 33, 3.0F);
+    const Ran same =
+        run_parscope({"golden", "verify", dir / "golden", "--against", model_dir() / "expected"});
+    EXPECT_EQ(same.code, 0) << same.out;
+    const Ran ran = run_parscope({"golden", "verify", dir / "golden", "--against", dir / "worse"});
+    EXPECT_EQ(ran.code, 1);
+    EXPECT_NE(ran.out.find("step 0 rank 0 " + point + " "), std::string::npos) << ran.out;
+    const std::string before = get_file(dir / "golden" / "golden.json");
+    const Ran again = record(dir / "worse", dir / "golden", more);
+    EXPECT_EQ(again.code, 1);
+    EXPECT_NE(again.out.find("changed  step 0 rank 0 " + point), std::string::npos) << again.out;
+    EXPECT_EQ(get_file(dir / "golden" / "golden.json"), before);
+    more.emplace_back("--update");
+    EXPECT_EQ(record(dir / "worse", dir / "golden", more).code, 0);
+    EXPECT_EQ(run_parscope({"golden", "verify", dir / "golden", "--against", dir / "worse"}).code,
+              0);
+  }
+}
+
+TEST(GoldenRecord, AFolderOfOtherThingsIsLeftAlone) {
+  const TempDir dir;
+  fs::create_directories(dir / "mine");
+  put_file(dir / "mine" / "notes.txt", "keep");
+  expect_bad_input(record(model_dir() / "expected", dir / "mine"), "other things in it");
+  EXPECT_EQ(contents(dir / "mine").size(), 1U);
+}
+
+Tensor noise(std::uint64_t seed) {
+  Tensor out(DType::kF32, {7, 11, 13});
+  const Rng rng(seed, 1);
+  for (std::size_t i = 0; i < out.as<float>().size(); ++i) {
+    out.as<float>()[i] = static_cast<float>(rng.below(i, 2001) - 1000) / 500.0F;
+  }
+  return out;
+}
+
+TEST(Digest, TheEstimateOfADistanceIsRightAndNoChangeIsMissed) {
+  const Tensor expected = noise(1);
+  const Digest kept = digest_of(expected.view(), nullptr);
+  EXPECT_TRUE(match_digests(kept, kept, DType::kF32, DType::kF32, 2).same_bits);
+  const BoundSpec bound = default_bound(DType::kF32, DType::kF32, 2);
+  for (std::uint64_t seed = 2; seed < 60; ++seed) {
+    const Tensor other = noise(seed);
+    double squares = 0;
+    Tensor near = expected, far = expected;
+    // Rounding of half the bound is no change; an error of four times the bound in one cell of the
+    // size of the whole is.
+    for (std::size_t i = 0; i < 1001; ++i) {
+      near.as<float>()[i] += static_cast<float>(0.5 * bound.l2_limit) * other.view().as<float>()[i];
+    }
+    const std::size_t cell = (seed * 97) % 1001;
+    far.as<float>()[cell] += static_cast<float>(4 * bound.l2_limit * kept.rms * std::sqrt(1001.0));
+    squares = std::pow(static_cast<double>(far.view().as<float>()[cell]) -
+                           static_cast<double>(expected.view().as<float>()[cell]),
+                       2);
+    const DigestMatch ok =
+        match_digests(digest_of(near.view(), nullptr), kept, DType::kF32, DType::kF32, 2);
+    EXPECT_TRUE(ok.ok) << seed << " " << ok.what;
+    const DigestMatch bad =
+        match_digests(digest_of(far.view(), nullptr), kept, DType::kF32, DType::kF32, 2);
+    EXPECT_FALSE(bad.ok) << seed;
+    EXPECT_NEAR(bad.rel_l2, std::sqrt(squares / 1001) / kept.rms, 0.02 * bad.rel_l2) << seed;
+  }
+}
+
+TEST(Digest, ANanAndAnotherShapeAreSeen) {
+  const Tensor expected = noise(1);
+  const Digest kept = digest_of(expected.view(), nullptr);
+  Tensor bad = expected;
+  bad.as<float>()[500] = std::nanf("");
+  const DigestMatch match =
+      match_digests(digest_of(bad.view(), nullptr), kept, DType::kF32, DType::kF32, 2);
+  EXPECT_FALSE(match.ok);
+  EXPECT_NE(match.what.find("1 NaN"), std::string::npos) << match.what;
+  const TensorView turned{DType::kF32, {11, 7, 13}, expected.view().bytes};
+  EXPECT_FALSE(match_digests(digest_of(turned, nullptr), kept, DType::kF32, DType::kF32, 2).ok);
+}
+
+TEST(Completions, NameEveryCommandInEveryShell) {
+  const std::string help = run_parscope({"--help"}).out;
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const Ran ran = run_parscope({"completions", shell});
+    ASSERT_EQ(ran.code, 0) << ran.err;
+    for (const char* command : {"check", "diff", "convert", "golden", "doctor", "completions"}) {
+      EXPECT_NE(help.find(std::string("\n  ") + command + " "), std::string::npos) << command;
+      EXPECT_NE(ran.out.find(command), std::string::npos) << shell << " " << command;
+    }
+    const std::string option = shell == std::string("fish") ? "-l tolerance" : "--tolerance";
+    EXPECT_NE(ran.out.find(option), std::string::npos) << shell;
+  }
+  const TempDir dir;
+  put_file(dir / "c.bash", run_parscope({"completions", "bash"}).out +
+                               "COMP_WORDS=(parscope con); COMP_CWORD=1; _parscope; "
+                               "echo \"${COMPREPLY[@]}\"\n"
+                               "COMP_WORDS=(parscope golden --dig); COMP_CWORD=2; _parscope; "
+                               "echo \"${COMPREPLY[@]}\"\n");
+  const Ran bash = run_program({"/bin/bash", dir / "c.bash"});
+  EXPECT_EQ(bash.out, "convert\n--digest\n") << bash.err;
+  expect_bad_input(run_parscope({"completions", "tcsh"}), "does not know this shell");
+}
+
+TEST(Doctor, SaysWhatIsHereAndWhatIsMissing) {
+  PS_NEEDS_REFERENCE();
+  const Ran good = run_parscope({"doctor", "--json"});
+  ASSERT_EQ(good.code, 0) << good.out;
+  const auto json = nlohmann::json::parse(good.out);
+  EXPECT_EQ(json["ok"], true);
+  const auto find = [](const nlohmann::json& report, const std::string& name) {
+    for (const auto& check : report["checks"]) {
+      if (check["name"] == name) return check;
+    }
+    return nlohmann::json();
+  };
+  EXPECT_EQ(find(json, "reference")["state"], "ok");
+  EXPECT_NE(find(json, "LibTorch")["found"].get<std::string>().find("libtorch_cpu.so"),
+            std::string::npos);
+  EXPECT_FALSE(find(json, "GPU").is_null());
+  const Ran bad = run_parscope({"doctor", "--json"}, {"PARSCOPE_REFERENCE=/nowhere/x.so"});
+  EXPECT_EQ(bad.code, 1);
+  const auto missing = find(nlohmann::json::parse(bad.out), "reference");
+  EXPECT_EQ(missing["state"], "missing");
+  EXPECT_FALSE(missing["fix"].get<std::string>().empty());
+}
+
+}  // namespace
+}  // namespace ps

@@ -1,0 +1,378 @@
+// Every command, key, panel, layout and link, with real input events and no window.
+#include <cstdlib>
+#include <iterator>
+#include <random>
+#include <set>
+
+#include <imgui_internal.h>
+
+#include "core/file.h"
+#include "diff/picture/png.h"
+#include "tests/support/paths.h"
+#include "tests/support/temp_dir.h"
+#include "tests/viewer/stage_fixture.h"
+#include "viewer/app/commands.h"
+#include "viewer/app/panels.h"
+#include "viewer/ui/canvas.h"
+#include "viewer/ui/keys.h"
+#include "viewer/ui/palette.h"
+
+namespace ps::viewer {
+namespace {
+
+class ViewerUi : public StageTest {};
+
+TEST_F(ViewerUi, EmptyStateSaysWhatToDo) {
+  settle();
+  const Frame frame = drawn(kWidth, kHeight);
+  std::set<std::uint32_t> colors(frame.pixels.begin(), frame.pixels.end());
+  EXPECT_GT(colors.size(), 10u);  // text, not a blank window
+  EXPECT_FALSE(app.execute("next").ok());
+  EXPECT_FALSE(app.execute("no-such-command").ok());
+}
+
+TEST_F(ViewerUi, EveryKeyOfTheTableIsAKeyAndNoTwoAreTheSame) {
+  std::set<int> seen;
+  for (const auto& [chord, line] : bound_chords()) {
+    EXPECT_NE(chord, ImGuiKey_None) << line;
+    EXPECT_TRUE(seen.insert(chord).second) << line;
+  }
+  EXPECT_GT(seen.size(), 40u);
+}
+
+TEST_F(ViewerUi, EveryKeyRunsItsCommand) {
+  open_diverged();
+  drive([&](ImGuiTestContext* ctx) {
+    for (const auto& [chord, line] : bound_chords()) {
+      if (line == "quit") continue;
+      app.state.selection.cell["replica"] = 1;
+      app.clear_log();
+      const State before = app.state;
+      ctx->KeyPress(chord);
+      ctx->Yield(2);
+      const bool noted = !app.log().empty() || !(before == app.state) ||
+                         stage->shell().palette_open() || stage->shell().help_open();
+      const bool moves =
+          line.starts_with("move") || line == "clear";  // at an edge they change nothing
+      IM_CHECK_SILENT(noted || moves);
+      if (!noted && !moves) ctx->LogError("nothing came of the key for: %s", line.c_str());
+      for (int i = 0; i < 2; ++i) {
+        if (stage->shell().palette_open() || stage->shell().help_open())
+          ctx->KeyPress(ImGuiKey_Escape);
+      }
+      IM_CHECK(!stage->shell().palette_open());
+    }
+  });
+}
+
+TEST_F(ViewerUi, QuitByKeyAsksToQuit) {
+  open_diverged();
+  drive([&](ImGuiTestContext* ctx) { ctx->KeyPress(ImGuiMod_Ctrl | ImGuiKey_Q); });
+  EXPECT_TRUE(app.requests.quit);
+}
+
+TEST_F(ViewerUi, EveryPanelOpensInEveryLayout) {
+  open_diverged();
+  for (const LayoutInfo& layout : layout_table()) {
+    must("layout " + std::string(layout.name));
+    settle();
+    for (const PanelInfo& panel : panel_table()) {
+      must("panel " + std::string(panel.name));
+      settle();
+      EXPECT_TRUE(stage->shell().is_open(panel.name)) << layout.name << " " << panel.name;
+      const ImGuiWindow* window = ImGui::FindWindowByName(window_title(panel.name).c_str());
+      ASSERT_NE(window, nullptr);
+      EXPECT_TRUE(window->WasActive) << layout.name << " " << panel.name;
+    }
+  }
+}
+
+TEST_F(ViewerUi, LayoutsNameOnlyPanelsThatExist) {
+  for (const LayoutInfo& layout : layout_table()) {
+    for (const std::string_view place : {layout.main, layout.below, layout.right, layout.corner}) {
+      const Result<Words> words = words_of(place);
+      ASSERT_TRUE(words.ok());
+      for (const std::string& name : *words)
+        EXPECT_NE(find_panel(name), nullptr) << layout.name << ": " << name;
+    }
+  }
+}
+
+TEST_F(ViewerUi, ClickInTheStripSelectsThePoint) {
+  open_diverged();
+  drive([&](ImGuiTestContext* ctx) {
+    ctx->WindowFocus("Divergence###divergence");
+    const Canvas canvas = last_canvases().find("divergence")->second;
+    std::set<std::string> points;
+    for (const std::int64_t row : {std::int64_t{9}, canvas.rows / 2}) {
+      for (std::int64_t layer = 0; layer < canvas.columns; ++layer) {
+        ctx->MouseMoveToPos(ImVec2(canvas.x_of(static_cast<double>(layer) + 0.5),
+                                   canvas.y_of(static_cast<double>(row) + 0.5)));
+        ctx->MouseClick();
+        ctx->Yield();
+        points.insert(app.state.selection.point);
+        IM_CHECK(app.state.selection.point.find("layers." + std::to_string(layer)) !=
+                 std::string::npos);
+      }
+    }
+    IM_CHECK_GE(static_cast<int>(points.size()), 4);
+  });
+}
+
+TEST_F(ViewerUi, ClickInTheMatrixSelectsTheCell) {
+  open_diverged();
+  must(std::string("go ") + kWrongPoint);
+  must("panel tensor");
+  settle();
+  drive([&](ImGuiTestContext* ctx) {
+    const Canvas canvas = last_canvases().find("tensor")->second;
+    IM_CHECK_EQ(canvas.rows, 9);
+    IM_CHECK_EQ(canvas.columns, 11);
+    ctx->MouseMoveToPos(ImVec2(canvas.x_of(7.5), canvas.y_of(4.5)));
+    ctx->MouseClick();
+    ctx->Yield();
+    IM_CHECK_EQ(app.state.selection.at("query"), 4);
+    IM_CHECK_EQ(app.state.selection.at("key"), 7);
+    ctx->MouseWheelY(5);
+    ctx->Yield(2);
+    IM_CHECK(app.state.display.view("tensor").zoom > 1);
+    ctx->KeyPress(ImGuiKey_LeftArrow);
+    IM_CHECK_EQ(app.state.selection.at("key"), 6);
+  });
+}
+
+TEST_F(ViewerUi, PaletteRunsWhatIsTyped) {
+  open_diverged();
+  drive([&](ImGuiTestContext* ctx) {
+    ctx->KeyPress(ImGuiMod_Ctrl | ImGuiKey_P);
+    ctx->Yield(3);
+    IM_CHECK(stage->shell().palette_open());
+    ctx->KeyCharsReplaceEnter("go model.norm token=2");
+    ctx->Yield(2);
+    IM_CHECK_STR_EQ(app.state.selection.point.c_str(), "model.norm");
+    IM_CHECK_EQ(app.state.selection.at("token"), 2);
+    ctx->KeyPress(ImGuiMod_Ctrl | ImGuiKey_P);
+    ctx->Yield(3);
+    ctx->KeyCharsReplaceEnter("lm_head");  // a point by a part of its name
+    ctx->Yield(2);
+    IM_CHECK_STR_EQ(app.state.selection.point.c_str(), "lm_head");
+  });
+}
+
+TEST_F(ViewerUi, CommandLineOfTheLogRuns) {
+  open_diverged();
+  must("panel log");
+  settle();
+  drive([&](ImGuiTestContext* ctx) {
+    ctx->SetRef("Log###log");
+    ctx->ItemClick("##command");
+    ctx->KeyCharsReplaceEnter("metric ulp");
+    ctx->Yield();
+    IM_CHECK(app.state.display.metric == Metric::kUlp);
+  });
+}
+
+TEST_F(ViewerUi, HoldingSpaceShowsTheExpected) {
+  open_diverged();
+  drive([&](ImGuiTestContext* ctx) {
+    IM_CHECK(app.mode() == Mode::kDiff);
+    ctx->KeyDown(ImGuiKey_Space);
+    ctx->Yield(2);
+    IM_CHECK(app.mode() == Mode::kExpected);
+    ctx->KeyUp(ImGuiKey_Space);
+    ctx->Yield(2);
+    IM_CHECK(app.mode() == Mode::kDiff);
+  });
+}
+
+TEST_F(ViewerUi, FindingLeadsToItsSpot) {
+  must("open " + as_word(shared_scene().report.string()));
+  settle();
+  must("finding 0");
+  EXPECT_EQ(app.state.selection.point, kWrongPoint);
+  EXPECT_EQ(app.state.selection.at("query"), 3);
+  EXPECT_EQ(app.state.selection.at("replica"), 1);
+}
+
+TEST_F(ViewerUi, ScaleMakesTextLarger) {
+  open_diverged();
+  const float before = ImGui::GetStyle().FontScaleMain;
+  must("scale 2.5");
+  settle();
+  EXPECT_FLOAT_EQ(ImGui::GetStyle().FontScaleMain, 2.5f * before);
+}
+
+TEST_F(ViewerUi, ChangedLayoutIsKept) {
+  const TempDir config;
+  stage.reset();
+  stage = std::make_unique<Stage>(app, config.path());
+  open_diverged();
+  drive([](ImGuiTestContext* ctx) { ctx->WindowClose("Log###log"); });
+  EXPECT_FALSE(stage->shell().is_open("log"));
+  must("layout compare");
+  settle();
+  EXPECT_TRUE(stage->shell().is_open("log"));
+  must("layout triage");
+  settle();
+  EXPECT_FALSE(stage->shell().is_open("log"));  // as the user left it
+}
+
+// ---- pictures -----------------------------------------------------------------------------------
+
+TEST_F(ViewerUi, PicturesAreTheSameBytesEveryTime) {
+  open_diverged();
+  const std::string first = png_bytes(drawn(kWidth, kHeight).image());
+  must("layout compare");
+  settle();
+  must("undo");
+  settle();
+  settle();
+  EXPECT_EQ(png_bytes(drawn(kWidth, kHeight).image()), first);
+}
+
+struct Golden {
+  const char* name;
+  std::vector<std::string> lines;
+  int width = 900, height = 560;
+};
+
+class GoldenPicture : public StageTest, public ::testing::WithParamInterface<Golden> {};
+
+TEST_P(GoldenPicture, IsByteForByteTheOneInFixtures) {
+  const Golden& golden = GetParam();
+  const Scene& scene = shared_scene();
+  for (std::string line : golden.lines) {
+    const auto fill = [&](const std::string& name, const std::filesystem::path& path) {
+      if (const std::size_t at = line.find(name); at != std::string::npos)
+        line.replace(at, name.size(), as_word(path.string()));
+    };
+    fill("CANDIDATE", scene.candidate);
+    fill("SECOND", scene.second);
+    fill("REFERENCE", scene.reference);
+    fill("REPORT", scene.report);
+    must(line);
+    app.jobs.wait_all();
+  }
+  app.clear_log();
+  stage->settle(golden.width, golden.height);
+  const std::string bytes = png_bytes(drawn(golden.width, golden.height).image());
+  const std::filesystem::path path =
+      std::filesystem::path(source_dir()) / "fixtures/viewer" / (std::string(golden.name) + ".png");
+  if (std::getenv("PARSCOPE_UPDATE_PICTURES") != nullptr) {
+    ASSERT_TRUE(write_text(path, bytes).ok());
+  }
+  const Result<std::string> expected = read_text(path);
+  ASSERT_TRUE(expected.ok()) << expected.error().line();
+  if (*expected == bytes) return;
+  const std::filesystem::path actual =
+      std::filesystem::path(binary_dir()) / ("viewer-" + std::string(golden.name) + ".png");
+  (void)write_text(actual, bytes);
+  FAIL() << path << " differs from what is drawn now: " << actual
+         << " (PARSCOPE_UPDATE_PICTURES=1 replaces it)";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Viewer, GoldenPicture,
+    ::testing::Values(
+        Golden{"triage", {"open CANDIDATE", "reference REFERENCE", "first"}, 1280, 800},
+        Golden{"tensor-diff",
+               {"open CANDIDATE", "reference REFERENCE", "first", "layout solo", "panel tensor"}},
+        Golden{"tensor-actual-scaled",
+               {"open CANDIDATE", "reference REFERENCE", "go model.layers.2.mlp:act", "mode actual",
+                "scale 1.5", "layout solo", "panel tensor"}},
+        Golden{"divergence", {"open REPORT", "layout solo", "panel divergence"}},
+        Golden{"findings", {"open REPORT", "finding 0", "layout solo", "panel findings"}},
+        Golden{
+            "runs",
+            {"open CANDIDATE", "open SECOND", "reference REFERENCE", "layout solo", "panel runs"}}),
+    [](const auto& info) {
+      std::string name = info.param.name;
+      for (char& c : name) c = c == '-' ? '_' : c;
+      return name;
+    });
+
+// ---- a monkey -----------------------------------------------------------------------------------
+
+TEST_F(ViewerUi, HundredThousandRandomCommands) {
+  open_diverged();
+  must("open " + as_word(shared_scene().second.string()));
+  std::mt19937_64 random(20261127);
+  const auto pick = [&](const auto& all) { return all[random() % std::size(all)]; };
+  const std::vector<std::string> points = app.session.points(0, 0, 0);
+  const std::vector<std::string> axes = {"replica", "batch", "head",    "kv_head", "query",
+                                         "key",     "token", "channel", "slot",    "vocab"};
+  const std::vector<std::string> odd = {"",
+                                        "-1",
+                                        "+1",
+                                        "999999999999",
+                                        "-999999999999999999999",
+                                        "1e9",
+                                        "nan",
+                                        "abc",
+                                        "\"",
+                                        "%",
+                                        "0",
+                                        "7",
+                                        "next",
+                                        "fit",
+                                        "toggle",
+                                        "diff",
+                                        "tensor",
+                                        "x=y",
+                                        "1 2 3 4 5 6 7 8 9",
+                                        std::string(3000, 'a'),
+                                        "model.norm",
+                                        "parscope:",
+                                        "parscope:?a",
+                                        "parscope:0123456789abcdef?step=1"};
+  int refused = 0;
+  constexpr int kCommands = 100000;
+  for (int i = 0; i < kCommands; ++i) {
+    std::string line;
+    switch (random() % 8) {
+      case 0:
+        line = pick(bound_chords()).second;
+        break;
+      case 1:
+        line = "go " + pick(points);
+        break;
+      case 2:
+        line = "cell " + pick(axes) + " " + std::to_string(random() % 12);
+        break;
+      case 3:
+        line = "panel " + std::string(pick(panel_table()).name);
+        break;
+      case 4:
+        line = "view " + std::string(pick(panel_table()).name) + " " +
+               std::to_string(random() % 90) + " " + std::to_string(random() % 90) + " " +
+               std::to_string(random() % 60);
+        break;
+      case 5:
+        line = "follow " + as_word(app.link());
+        break;
+      case 6:
+        line = "set tensor." + std::string(random() % 2 == 0 ? "rows " : "columns ") + pick(axes);
+        break;
+      default:
+        line = std::string(pick(command_table()).name) + " " + pick(odd);
+        break;
+    }
+    if (line.starts_with("open") || line.starts_with("reference") || line.starts_with("close") ||
+        line.starts_with("picture"))
+      continue;
+    if (!app.execute(line).ok()) ++refused;
+    if (i % 50 == 0) {
+      const int width = 300 + static_cast<int>(random() % 1500),
+                height = 200 + static_cast<int>(random() % 900);
+      stage->frame_without_window(width, height);
+      ASSERT_NE(find_panel(app.state.panel), nullptr) << line;
+      ASSERT_NE(find_layout(app.state.layout), nullptr) << line;
+    }
+  }
+  EXPECT_GT(refused, 1000);
+  EXPECT_LT(refused, kCommands * 2 / 3);
+  settle();
+}
+
+}  // namespace
+}  // namespace ps::viewer

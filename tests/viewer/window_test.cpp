@@ -1,0 +1,187 @@
+// parscope-viewer as a user starts it: pictures without a display, a real window on Xvfb, and no
+// work while nothing happens.
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "diff/report/link.h"
+#include "diff/report/stored.h"
+#include "tests/support/program.h"
+#include "tests/viewer/stage_fixture.h"
+
+namespace ps::viewer {
+namespace {
+
+std::string viewer_program() { return binary_dir() + "/parscope-viewer"; }
+
+// A display of its own, gone with the object.
+class Display_ {
+ public:
+  Display_() {
+    if (!std::filesystem::exists("/usr/bin/Xvfb")) return;
+    int ends[2];
+    if (::pipe(ends) != 0) return;
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::dup2(ends[1], 9);
+      ::close(ends[0]);
+      const int null = ::open("/dev/null", O_RDWR);
+      ::dup2(null, STDOUT_FILENO);
+      ::dup2(null, STDERR_FILENO);
+      ::execl("/usr/bin/Xvfb", "Xvfb", "-displayfd", "9", "-screen", "0", "1800x1200x24",
+              "-nolisten", "tcp", nullptr);
+      ::_exit(127);
+    }
+    ::close(ends[1]);
+    std::string number;
+    for (char c = 0; ::read(ends[0], &c, 1) == 1 && c != '\n';) number += c;
+    ::close(ends[0]);
+    if (!number.empty()) name_ = ":" + number;
+  }
+  Display_(const Display_&) = delete;
+  Display_& operator=(const Display_&) = delete;
+  ~Display_() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGTERM);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  const std::string& name() const { return name_; }  // empty: there is no Xvfb here
+
+ private:
+  pid_t pid_ = -1;
+  std::string name_;
+};
+
+std::vector<std::string> diverged(const std::vector<std::string>& more) {
+  std::vector<std::string> words = {viewer_program(), shared_scene().candidate.string(),
+                                    "--reference",    shared_scene().reference.string(),
+                                    "--size",         "1000x640"};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+TEST(ViewerProgram, DrawsAPictureWithoutADisplay) {
+  const TempDir dir;
+  const std::string a = dir / "a.png", b = dir / "b.png";
+  for (const std::string& file : {a, b}) {
+    const Ran ran = run_program(diverged({"--screenshot", file}), {"DISPLAY="});
+    ASSERT_EQ(ran.code, 0) << ran.err;
+    EXPECT_EQ(ran.out + ran.err, "");
+  }
+  EXPECT_EQ(get_file(a).substr(1, 3), "PNG");
+  EXPECT_EQ(get_file(a), get_file(b));
+}
+
+TEST(ViewerProgram, ParscopeViewStartsIt) {
+  const TempDir dir;
+  const Ran ran =
+      run_parscope({"view", shared_scene().report.string(), "--screenshot", dir / "x.png",
+                    "--panel", "divergence", "--size=640x480", "--do", "scale 1.25"});
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_GT(get_file(dir / "x.png").size(), 1000u);
+}
+
+TEST(ViewerProgram, LinkOfTheReportReopensTheSpotAndAnotherOneIsRefused) {
+  const TempDir dir;
+  const Result<Report> report = read_report(shared_scene().report / "report.json");
+  ASSERT_TRUE(report.ok());
+  const std::string link = ps::to_string(link_to(capture_of(*report), report->findings[0]));
+  const std::string html = get_file(shared_scene().report / "report.html");
+  EXPECT_NE(html.find(capture_of(*report)), std::string::npos);
+  const std::vector<std::string> words = {viewer_program(), shared_scene().report.string(),
+                                          "--screenshot", dir / "x.png", "--link"};
+  std::vector<std::string> good = words, bad = words;
+  good.push_back(link);
+  EXPECT_EQ(run_program(good).code, 0);
+  bad.push_back("parscope:0123456789abcdef?step=0");
+  const Ran refused = run_program(bad);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.err.find("another capture"), std::string::npos) << refused.err;
+  EXPECT_EQ(refused.lines_of_err(), 1);
+}
+
+TEST(ViewerProgram, BadWordsAreOneLineAndExitTwo) {
+  const TempDir dir;
+  const std::vector<std::vector<std::string>> all = {
+      {"--size", "axb"}, {"--size", "10x10"}, {"--panel", "nothing"}, {"--layout", "nothing"},
+      {"--odd", "1"},    {"--link"},          {"/no/such/file"},      {"--do", "mode sideways"},
+      {"--scale", "9"}};
+  for (std::vector<std::string> words : all) {
+    words.insert(words.begin(), {viewer_program(), "--screenshot", dir / "never.png"});
+    const Ran ran = run_program(words);
+    EXPECT_EQ(ran.code, 2) << words.back() << ": " << ran.err;
+    EXPECT_EQ(ran.lines_of_err(), 1) << ran.err;
+    EXPECT_TRUE(ran.err.starts_with("parscope")) << ran.err;
+  }
+  EXPECT_FALSE(std::filesystem::exists(dir.path() / "never.png"));
+}
+
+TEST(ViewerProgram, WithoutADisplayItSaysWhatNeedsNone) {
+  const Ran ran = run_program({viewer_program(), shared_scene().report.string()},
+                              {"DISPLAY=", "WAYLAND_DISPLAY="});
+  EXPECT_EQ(ran.code, 3);
+  EXPECT_NE(ran.err.find("--screenshot"), std::string::npos) << ran.err;
+}
+
+// What the window shows, read back from it, is the picture that is drawn without one.
+TEST(ViewerWindow, ShowsTheSameBytesAsThePicture) {
+  const Display_ display;
+  if (display.name().empty()) GTEST_SKIP() << "no Xvfb here";
+  const TempDir dir, config;
+  const std::vector<std::string> environment = {"DISPLAY=" + display.name(),
+                                                "XDG_CONFIG_HOME=" + config.path().string(),
+                                                "LIBGL_ALWAYS_SOFTWARE=1"};
+  const Ran window =
+      run_program(diverged({"--frames", "12", "--frame-picture", dir / "window.png"}), environment);
+  ASSERT_EQ(window.code, 0) << window.err;
+  const Ran gl = run_program(
+      diverged({"--frames", "12", "--gl", "--frame-picture", dir / "gl.png"}), environment);
+  ASSERT_EQ(gl.code, 0) << gl.err;
+  const Ran picture = run_program(diverged({"--screenshot", dir / "picture.png"}));
+  ASSERT_EQ(picture.code, 0) << picture.err;
+  EXPECT_EQ(get_file(dir / "window.png"), get_file(dir / "picture.png"));
+  EXPECT_GT(get_file(dir / "gl.png").size(),
+            get_file(dir / "picture.png").size() / 2);  // not blank
+  EXPECT_TRUE(std::filesystem::exists(config.path() / "parscope" / "layout-triage.ini"));
+}
+
+TEST(ViewerWindow, DoesNothingWhileNothingHappens) {
+  const Display_ display;
+  if (display.name().empty()) GTEST_SKIP() << "no Xvfb here";
+  const TempDir config;
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ::setenv("DISPLAY", display.name().c_str(), 1);
+    ::setenv("XDG_CONFIG_HOME", config.path().c_str(), 1);
+    ::setenv("LIBGL_ALWAYS_SOFTWARE", "1", 1);
+    const std::string program = viewer_program(), file = shared_scene().report.string();
+    ::execl(program.c_str(), program.c_str(), file.c_str(), nullptr);
+    ::_exit(127);
+  }
+  const auto ticks = [&] {  // user and system time of the process, in hundredths of a second
+    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+    std::string line;
+    std::getline(stat, line);
+    std::istringstream rest(line.substr(line.rfind(')') + 2));
+    std::string word;
+    long used = 0;
+    for (int i = 0; i < 13 && rest >> word; ++i) {
+      if (i == 11 || i == 12) used += std::stol(word);
+    }
+    return used;
+  };
+  std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+  const long before = ticks();
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  const long after = ticks();
+  ::kill(pid, SIGTERM);
+  ::waitpid(pid, nullptr, 0);
+  EXPECT_GT(before, 0) << "it did not run";
+  EXPECT_LE(after - before, 1);
+}
+
+}  // namespace
+}  // namespace ps::viewer

@@ -1,0 +1,305 @@
+#include "viewer/present/soft.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include <imgui.h>
+
+namespace ps::viewer {
+
+namespace {
+
+struct Clip {
+  int x0, y0, x1, y1;
+};
+
+// a * b / 255, rounded, for bytes.
+std::uint32_t times(std::uint32_t a, std::uint32_t b) {
+  const std::uint32_t t = a * b + 128;
+  return (t + (t >> 8)) >> 8;
+}
+
+std::uint32_t modulated(std::uint32_t a, std::uint32_t b) {
+  if (a == 0xffffffffu) return b;
+  if (b == 0xffffffffu) return a;
+  return times(a & 255, b & 255) | times((a >> 8) & 255, (b >> 8) & 255) << 8 |
+         times((a >> 16) & 255, (b >> 16) & 255) << 16 | times(a >> 24, b >> 24) << 24;
+}
+
+void blend(std::uint32_t& pixel, std::uint32_t color) {
+  const std::uint32_t alpha = color >> 24;
+  if (alpha == 0) return;
+  if (alpha == 255) {
+    pixel = color;
+    return;
+  }
+  const std::uint32_t rest = 255 - alpha;
+  const std::uint32_t r = times(color & 255, alpha) + times(pixel & 255, rest);
+  const std::uint32_t g = times((color >> 8) & 255, alpha) + times((pixel >> 8) & 255, rest);
+  const std::uint32_t b = times((color >> 16) & 255, alpha) + times((pixel >> 16) & 255, rest);
+  pixel = std::min(r, 255u) | std::min(g, 255u) << 8 | std::min(b, 255u) << 16 | 0xff000000u;
+}
+
+// The texel at (u, v); white without a texture.
+class Texture {
+ public:
+  explicit Texture(const ImTextureData* data) : data_(data) {
+    if (data_ != nullptr && data_->Pixels == nullptr) data_ = nullptr;
+  }
+  int column(float u) const {
+    return data_ == nullptr ? 0
+                            : std::clamp(static_cast<int>(u * static_cast<float>(data_->Width)), 0,
+                                         data_->Width - 1);
+  }
+  int row(float v) const {
+    return data_ == nullptr ? 0
+                            : std::clamp(static_cast<int>(v * static_cast<float>(data_->Height)), 0,
+                                         data_->Height - 1);
+  }
+  std::uint32_t at(int x, int y) const {
+    if (data_ == nullptr) return 0xffffffffu;
+    const auto i = static_cast<std::size_t>(y) * static_cast<std::size_t>(data_->Width) +
+                   static_cast<std::size_t>(x);
+    if (data_->BytesPerPixel == 1) {
+      return static_cast<std::uint32_t>(data_->Pixels[i]) << 24 | 0xffffffu;
+    }
+    std::uint32_t color = 0;
+    std::memcpy(&color, data_->Pixels + i * 4, sizeof color);
+    return color;
+  }
+  std::uint32_t at(float u, float v) const { return at(column(u), row(v)); }
+
+ private:
+  const ImTextureData* data_;
+};
+
+// The first pixel whose centre is at or right of x.
+int pixel_from(float x) { return static_cast<int>(std::ceil(x - 0.5f)); }
+
+class Painter {
+ public:
+  Painter(Frame& frame, const Clip& clip, const Texture& texture)
+      : frame_(frame), clip_(clip), texture_(texture) {}
+
+  // Two triangles a b c and a c d that are an upright rectangle of one colour.
+  bool rectangle(const ImDrawVert& a, const ImDrawVert& b, const ImDrawVert& c,
+                 const ImDrawVert& d) {
+    const bool upright = a.pos.y == b.pos.y && b.pos.x == c.pos.x && c.pos.y == d.pos.y &&
+                         d.pos.x == a.pos.x && a.pos.x < c.pos.x && a.pos.y < c.pos.y;
+    const bool one_color = a.col == b.col && a.col == c.col && a.col == d.col;
+    const bool straight =
+        a.uv.y == b.uv.y && b.uv.x == c.uv.x && c.uv.y == d.uv.y && d.uv.x == a.uv.x;
+    if (!upright || !one_color || !straight) return false;
+    const int x0 = std::max(clip_.x0, pixel_from(a.pos.x));
+    const int x1 = std::min(clip_.x1, pixel_from(c.pos.x));
+    const int y0 = std::max(clip_.y0, pixel_from(a.pos.y));
+    const int y1 = std::min(clip_.y1, pixel_from(c.pos.y));
+    if (x0 >= x1 || y0 >= y1) return true;
+    if (a.uv.x == c.uv.x && a.uv.y == c.uv.y) {
+      flat(x0, y0, x1, y1, modulated(a.col, texture_.at(a.uv.x, a.uv.y)));
+    } else {
+      textured(a, c, x0, y0, x1, y1);
+    }
+    return true;
+  }
+
+  void triangle(const ImDrawVert& a, const ImDrawVert& b, const ImDrawVert& c) {
+    // Fixed point, 8 bits: what is inside does not depend on how the edges are rounded.
+    std::array<const ImDrawVert*, 3> p = {&a, &b, &c};
+    std::array<std::int64_t, 3> x{}, y{};
+    for (std::size_t i = 0; i < 3; ++i) {
+      x[i] = std::lrint(p[i]->pos.x * 256.0f);
+      y[i] = std::lrint(p[i]->pos.y * 256.0f);
+    }
+    std::int64_t area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0]);
+    if (area == 0) return;
+    if (area < 0) {
+      std::swap(x[1], x[2]);
+      std::swap(y[1], y[2]);
+      std::swap(p[1], p[2]);
+      area = -area;
+    }
+    const auto [left, right] = std::minmax({x[0], x[1], x[2]});
+    const auto [top, bottom] = std::minmax({y[0], y[1], y[2]});
+    const int x0 = std::max<int>(clip_.x0, static_cast<int>(left >> 8));
+    const int x1 = std::min<int>(clip_.x1, static_cast<int>(right >> 8) + 1);
+    const int y0 = std::max<int>(clip_.y0, static_cast<int>(top >> 8));
+    const int y1 = std::min<int>(clip_.y1, static_cast<int>(bottom >> 8) + 1);
+    if (x0 >= x1 || y0 >= y1) return;
+    // w[k] >= 0 on the inner side of the edge opposite of k; on the edge itself only for the top
+    // and the left one, so that neighbours never share a pixel.
+    std::array<std::int64_t, 3> row{}, step_x{}, step_y{}, least{};
+    for (std::size_t k = 0; k < 3; ++k) {
+      const std::size_t i = (k + 1) % 3, j = (k + 2) % 3;
+      const std::int64_t dx = x[j] - x[i], dy = y[j] - y[i];
+      row[k] = dx * (y0 * 256 + 128 - y[i]) - dy * (x0 * 256 + 128 - x[i]);
+      step_x[k] = -dy * 256;
+      step_y[k] = dx * 256;
+      least[k] = dy < 0 || (dy == 0 && dx > 0) ? 0 : 1;
+    }
+    const Shade shade(*this, p, area);
+    for (int py = y0; py < y1; ++py) {
+      std::array<std::int64_t, 3> w = row;
+      std::uint32_t* line = line_of(py);
+      for (int px = x0; px < x1; ++px) {
+        if (w[0] >= least[0] && w[1] >= least[1] && w[2] >= least[2]) blend(line[px], shade.at(w));
+        for (std::size_t k = 0; k < 3; ++k) w[k] += step_x[k];
+      }
+      for (std::size_t k = 0; k < 3; ++k) row[k] += step_y[k];
+    }
+  }
+
+ private:
+  // The colour inside a triangle, by its three weights.
+  class Shade {
+   public:
+    Shade(const Painter& painter, const std::array<const ImDrawVert*, 3>& p, std::int64_t area)
+        : painter_(painter), p_(p), area_(area) {
+      one_color_ = p[0]->col == p[1]->col && p[0]->col == p[2]->col;
+      one_texel_ = p[0]->uv.x == p[1]->uv.x && p[0]->uv.x == p[2]->uv.x &&
+                   p[0]->uv.y == p[1]->uv.y && p[0]->uv.y == p[2]->uv.y;
+      texel_ = painter.texture_.at(p[0]->uv.x, p[0]->uv.y);
+    }
+    std::uint32_t at(const std::array<std::int64_t, 3>& w) const {
+      std::uint32_t color = p_[0]->col;
+      if (!one_color_) {
+        color = 0;
+        for (unsigned s = 0; s < 32; s += 8) {
+          std::int64_t sum = area_ / 2;
+          for (std::size_t k = 0; k < 3; ++k) {
+            sum += w[k] * static_cast<std::int64_t>((p_[k]->col >> s) & 255);
+          }
+          color |= static_cast<std::uint32_t>(std::clamp<std::int64_t>(sum / area_, 0, 255)) << s;
+        }
+      }
+      if (one_texel_) return modulated(color, texel_);
+      float u = 0, v = 0;
+      for (std::size_t k = 0; k < 3; ++k) {
+        const float share = static_cast<float>(w[k]) / static_cast<float>(area_);
+        u += p_[k]->uv.x * share;
+        v += p_[k]->uv.y * share;
+      }
+      return modulated(color, painter_.texture_.at(u, v));
+    }
+
+   private:
+    const Painter& painter_;
+    const std::array<const ImDrawVert*, 3>& p_;
+    std::int64_t area_;
+    bool one_color_ = false, one_texel_ = false;
+    std::uint32_t texel_ = 0;
+  };
+
+  std::uint32_t* line_of(int y) const {
+    return frame_.pixels.data() +
+           static_cast<std::size_t>(y) * static_cast<std::size_t>(frame_.width);
+  }
+
+  void flat(int x0, int y0, int x1, int y1, std::uint32_t color) {
+    if (color >> 24 == 0) return;
+    for (int y = y0; y < y1; ++y) {
+      std::uint32_t* line = line_of(y);
+      if (color >> 24 == 255) {
+        std::fill(line + x0, line + x1, color);
+      } else {
+        for (int x = x0; x < x1; ++x) blend(line[x], color);
+      }
+    }
+  }
+
+  void textured(const ImDrawVert& a, const ImDrawVert& c, int x0, int y0, int x1, int y1) {
+    const float du = (c.uv.x - a.uv.x) / (c.pos.x - a.pos.x);
+    const float dv = (c.uv.y - a.uv.y) / (c.pos.y - a.pos.y);
+    columns_.resize(static_cast<std::size_t>(x1 - x0));
+    for (int x = x0; x < x1; ++x) {
+      columns_[static_cast<std::size_t>(x - x0)] =
+          texture_.column(a.uv.x + (static_cast<float>(x) + 0.5f - a.pos.x) * du);
+    }
+    for (int y = y0; y < y1; ++y) {
+      std::uint32_t* line = line_of(y);
+      const int row = texture_.row(a.uv.y + (static_cast<float>(y) + 0.5f - a.pos.y) * dv);
+      for (int x = x0; x < x1; ++x) {
+        const std::uint32_t texel = texture_.at(columns_[static_cast<std::size_t>(x - x0)], row);
+        blend(line[x], modulated(a.col, texel));
+      }
+    }
+  }
+
+  Frame& frame_;
+  Clip clip_;
+  const Texture& texture_;
+  std::vector<int> columns_;
+};
+
+void paint(const ImDrawList& list, const ImDrawCmd& command, Frame& frame) {
+  const Clip clip = {std::max(0, static_cast<int>(command.ClipRect.x)),
+                     std::max(0, static_cast<int>(command.ClipRect.y)),
+                     std::min(frame.width, static_cast<int>(command.ClipRect.z)),
+                     std::min(frame.height, static_cast<int>(command.ClipRect.w))};
+  if (clip.x0 >= clip.x1 || clip.y0 >= clip.y1) return;
+  const Texture texture(command.TexRef._TexData);
+  Painter painter(frame, clip, texture);
+  const ImDrawVert* vertices = list.VtxBuffer.Data + command.VtxOffset;
+  const ImDrawIdx* index = list.IdxBuffer.Data + command.IdxOffset;
+  for (unsigned i = 0; i + 2 < command.ElemCount; i += 3) {
+    const ImDrawVert& a = vertices[index[i]];
+    const ImDrawVert& b = vertices[index[i + 1]];
+    const ImDrawVert& c = vertices[index[i + 2]];
+    const bool pair =
+        i + 5 < command.ElemCount && index[i + 3] == index[i] && index[i + 4] == index[i + 2];
+    if (pair && painter.rectangle(a, b, c, vertices[index[i + 5]])) {
+      i += 3;
+      continue;
+    }
+    painter.triangle(a, b, c);
+  }
+}
+
+}  // namespace
+
+void Frame::resize(int w, int h) {
+  width = w;
+  height = h;
+  pixels.resize(static_cast<std::size_t>(w) * static_cast<std::size_t>(h));
+}
+
+Image Frame::image() const {
+  Image image(width, height, Color{});
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      const std::uint32_t p = pixels[static_cast<std::size_t>(y) * static_cast<std::size_t>(width) +
+                                     static_cast<std::size_t>(x)];
+      image.set(x, y,
+                {static_cast<std::uint8_t>(p), static_cast<std::uint8_t>(p >> 8),
+                 static_cast<std::uint8_t>(p >> 16)});
+    }
+  }
+  return image;
+}
+
+void accept_textures(ImDrawData& data) {
+  if (data.Textures == nullptr) return;
+  for (ImTextureData* texture : *data.Textures) {
+    if (texture->Status == ImTextureStatus_WantDestroy) {
+      texture->SetTexID(ImTextureID_Invalid);
+      texture->SetStatus(ImTextureStatus_Destroyed);
+    } else if (texture->Status != ImTextureStatus_OK &&
+               texture->Status != ImTextureStatus_Destroyed) {
+      texture->SetTexID(static_cast<ImTextureID>(reinterpret_cast<std::intptr_t>(texture)));
+      texture->SetStatus(ImTextureStatus_OK);
+    }
+  }
+}
+
+void rasterise(const ImDrawData& data, Frame& frame, std::uint32_t background) {
+  std::fill(frame.pixels.begin(), frame.pixels.end(), background);
+  for (const ImDrawList* list : data.CmdLists) {
+    for (const ImDrawCmd& command : list->CmdBuffer) {
+      if (command.UserCallback == nullptr) paint(*list, command, frame);
+    }
+  }
+}
+
+}  // namespace ps::viewer
