@@ -31,7 +31,7 @@ class Display_ {
       const int null = ::open("/dev/null", O_RDWR);
       ::dup2(null, STDOUT_FILENO);
       ::dup2(null, STDERR_FILENO);
-      ::execl("/usr/bin/Xvfb", "Xvfb", "-displayfd", "9", "-screen", "0", "1800x1200x24",
+      ::execl("/usr/bin/Xvfb", "Xvfb", "-displayfd", "9", "-screen", "0", "2600x1800x24",
               "-nolisten", "tcp", nullptr);
       ::_exit(127);
     }

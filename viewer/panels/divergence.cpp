@@ -2,8 +2,9 @@
 // is pale, so the eye goes to the cause.
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 
-#include "core/points.h"
 #include "diff/report/strip.h"
 #include "diff/report/strip_picture.h"
 #include "diff/report/words.h"
@@ -19,6 +20,7 @@ constexpr Color kCaptured = {74, 84, 96};  // there, but nothing to compare with
 struct Row {
   const StripRow* strip = nullptr;
   bool in_layers = false;
+  std::vector<std::string> points;  // as strip->cells; empty where there is none
 };
 
 class DivergencePanel final : public Panel {
@@ -81,9 +83,25 @@ class DivergencePanel final : public Panel {
     part.points = points_;
     strip_ = strip_of(part);
     rows_.clear();
-    for (const StripRow& row : strip_.before) rows_.push_back({&row, false});
-    for (const StripRow& row : strip_.inside) rows_.push_back({&row, true});
-    for (const StripRow& row : strip_.after) rows_.push_back({&row, false});
+    by_name_.clear();
+    for (const PointRow& row : points_) by_name_.emplace(row.point, &row);
+    for (const StripRow& row : strip_.before) add_row(row, false);
+    for (const StripRow& row : strip_.inside) add_row(row, true);
+    for (const StripRow& row : strip_.after) add_row(row, false);
+    lamps_.clear();
+    if (report_ == nullptr) return;
+    for (const Finding& f : report_->findings) {
+      if (f.severity == Severity::kInfo || f.step != s.step || f.rank != s.rank) continue;
+      lamps_.insert(f.point);
+    }
+  }
+
+  void add_row(const StripRow& strip, bool in_layers) {
+    Row row{&strip, in_layers, {}};
+    for (std::size_t c = 0; c < strip.cells.size(); ++c) {
+      row.points.push_back(in_layers ? name_in_layer(strip.op, strip_.layer_numbers[c]) : strip.op);
+    }
+    rows_.push_back(std::move(row));
   }
 
   void head(App& app) {
@@ -141,22 +159,17 @@ class DivergencePanel final : public Panel {
     }
   }
 
-  std::string point_of(const Row& row, std::int64_t layer) const {
-    if (!row.in_layers) return row.strip->op;
-    for (const char* between : {".", ""}) {
-      const std::string name = "model.layers." + std::to_string(layer) + between + row.strip->op;
+  // The point that the strip calls "self_attn:probs" in a layer, "output" the layer itself.
+  std::string name_in_layer(const std::string& op, std::int64_t layer) const {
+    const std::string whole = "model.layers." + std::to_string(layer);
+    for (const std::string& name : {whole + "." + op, whole + ":" + op, whole + op}) {
       if (find_row(name) != nullptr) return name;
     }
-    const std::string whole = "model.layers." + std::to_string(layer);
-    if (row.strip->op == "output" && find_row(whole) != nullptr) return whole;
-    if (find_row(whole + ":" + row.strip->op) != nullptr) return whole + ":" + row.strip->op;
-    return "";
+    return op == "output" && find_row(whole) != nullptr ? whole : "";
   }
   const PointRow* find_row(const std::string& point) const {
-    for (const PointRow& row : points_) {
-      if (row.point == point) return &row;
-    }
-    return nullptr;
+    const auto found = by_name_.find(point);
+    return found == by_name_.end() ? nullptr : found->second;
   }
 
   void strip(App& app, Ui& ui) {
@@ -235,17 +248,19 @@ class DivergencePanel final : public Panel {
       list.AddText(ImVec2((min.x + max.x - size.x) / 2, (min.y + max.y - size.y) / 2),
                    u32(ink_on(color)), letter);
     }
-    const std::int64_t layer =
-        row.in_layers ? strip_.layer_numbers[static_cast<std::size_t>(c)] : -1;
+    const std::string& point = row.points[static_cast<std::size_t>(c)];
     const bool under =
         canvas.hovered && ImGui::IsMouseHoveringRect(min, ImVec2(max.x + 1, max.y + 1));
-    const std::string& selected = app.state.selection.point;
-    const std::optional<PointRef> ref = find_point(selected);
-    const bool here = row.in_layers ? ref && ref->layer == layer && selected == point_of(row, layer)
-                                    : selected == row.strip->op;
+    const bool here = !point.empty() && app.state.selection.point == point;
     if (cell.first) {
       list.AddTriangleFilled(min, ImVec2(min.x + 7, min.y), ImVec2(min.x, min.y + 7),
                              IM_COL32_WHITE);
+    }
+    if (lamps_.contains(point)) {
+      const float radius = std::min(3.0f, (max.x - min.x) / 4);
+      const ImVec2 at(max.x - radius - 1, min.y + radius + 1);
+      list.AddCircleFilled(at, radius + 1, IM_COL32_BLACK);
+      list.AddCircleFilled(at, radius, IM_COL32(255, 221, 120, 255));
     }
     if (here) {
       list.AddRect(ImVec2(min.x - 1, min.y - 1), ImVec2(max.x + 1, max.y + 1), IM_COL32_BLACK, 0,
@@ -256,7 +271,6 @@ class DivergencePanel final : public Panel {
     if (!under) return;
     canvas.row = r;
     canvas.column = c;
-    const std::string point = point_of(row, layer);
     tooltip(point);
     if (canvas.clicked && !point.empty()) (void)app.execute("go " + point);
   }
@@ -266,11 +280,9 @@ class DivergencePanel final : public Panel {
     const std::string& point = app.state.selection.point;
     if (point == scrolled_to_) return;
     scrolled_to_ = point;
-    const std::optional<PointRef> ref = find_point(point);
     for (std::int64_t r = 0; r < canvas.rows; ++r) {
-      const Row& row = rows_[static_cast<std::size_t>(r)];
-      const bool here = row.in_layers ? ref && ref->layer >= 0 && point_of(row, ref->layer) == point
-                                      : row.strip->op == point;
+      const std::vector<std::string>& names = rows_[static_cast<std::size_t>(r)].points;
+      const bool here = std::find(names.begin(), names.end(), point) != names.end();
       if (!here) continue;
       const float top = canvas.y_of(static_cast<double>(r));
       const float height = static_cast<float>(canvas.cell_height);
@@ -325,6 +337,8 @@ class DivergencePanel final : public Panel {
   std::vector<PointRow> points_;
   Strip strip_;
   std::vector<Row> rows_;
+  std::map<std::string, const PointRow*> by_name_;
+  std::set<std::string> lamps_;  // points that a finding names: look there, or distrust them
   std::string scrolled_to_;
 };
 

@@ -113,6 +113,7 @@ void Shell::before_frame() {
   }
   ImGui::LoadIniSettingsFromMemory(text->c_str() + text->find('\n') + 1);
   build_ = false;
+  age_ = 0;
   main_node_ = 0;
   settle_ = 3;
 }
@@ -155,6 +156,7 @@ void Shell::build_layout(ImGuiID dockspace) {
     if (!place.empty()) front_.push_back(place.front());
   }
   focus_ = app_.state.panel;
+  age_ = 0;
 }
 
 void Shell::draw() {
@@ -361,12 +363,17 @@ void Shell::status_bar() {
 
 void Shell::panels() {
   const auto table = panel_table();
+  // Windows that are new bring themselves to the front; the order is set once they are all there.
+  const bool all_there = ++age_ > 2;
+  std::erase_if(front_, [&](const std::string& name) { return !is_open(name); });
+  if (!is_open(focus_)) focus_.clear();
   for (std::size_t i = 0; i < table.size(); ++i) {
     const std::string name(table[i].name);
     const auto found = open_.find(name);
     if (found == open_.end() || !found->second) continue;
-    const bool to_front = !front_.empty() && front_.front() == name;
-    if (focus_ == name || to_front) ImGui::SetNextWindowFocus();
+    const bool to_front = all_there && !front_.empty() && front_.front() == name;
+    const bool to_focus = all_there && front_.empty() && focus_ == name;
+    if (to_focus || to_front) ImGui::SetNextWindowFocus();
     ImGui::SetNextWindowSize(ImVec2(ImGui::GetFontSize() * 40, ImGui::GetFontSize() * 26),
                              ImGuiCond_FirstUseEver);
     if (dock_ == name) {
@@ -377,7 +384,7 @@ void Shell::panels() {
         ImGui::Begin(window_title(name).c_str(), &found->second, ImGuiWindowFlags_NoCollapse);
     if (to_front) front_.erase(front_.begin());
     if (shown) {
-      if (focus_ == name && front_.empty()) focus_.clear();
+      if (to_focus) focus_.clear();
       const bool clicked = ImGui::IsWindowFocused(ImGuiFocusedFlags_ChildWindows) &&
                            ImGui::IsMouseClicked(ImGuiMouseButton_Left);
       if (clicked && app_.state.layout != "solo") app_.state.panel = name;
@@ -427,7 +434,8 @@ void Shell::help_window() {
         for (const KeyBinding& binding : key_bindings()) {
           if (binding.command != &command) continue;
           const std::string_view rest = std::string_view(binding.line).substr(command.name.size());
-          keys += (keys.empty() ? "" : ",  ") + readable_key(binding.key) + std::string(rest);
+          keys += (keys.empty() ? "" : ",  ") + readable_key(binding.key) +
+                  (rest.empty() ? "" : ":" + std::string(rest));
         }
         ImGui::TextWrapped("%s", keys.c_str());
         ImGui::TableNextColumn();
@@ -452,8 +460,7 @@ void Shell::empty_state() {
         "Ctrl+P and type  open PATH.\n\n"
         "Made by:\n"
         "    parscope check MODEL_DIR --report DIR\n"
-        "    parscope trace MODEL_DIR --engine model -o DIR\n"
-        "    parscope mask show 'causal & window(16)' --json");
+        "    parscope trace MODEL_DIR --engine model -o DIR");
   }
   ImGui::End();
 }

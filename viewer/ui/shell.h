@@ -57,6 +57,7 @@ class Shell {
   bool build_ = true;
   std::string focus_, dock_;        // panels to be given the keyboard, and a place
   std::vector<std::string> front_;  // panels to be brought to the front of their place, in order
+  int age_ = 0;                     // frames since the panels were laid out
   int settle_ = 3;                  // frames until everything stands where it will stay
 };
 
