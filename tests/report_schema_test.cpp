@@ -150,6 +150,31 @@ TEST(ReportSchema, EveryBrokenReportIsRefused) {
   }
 }
 
+TEST(ReportSchema, VotesOfReplicasAreAcceptedWholeAndRefusedInPart) {
+  const Json schema = schema_of("report");
+  const Checker checker(schema);
+  Report report = sample_report();
+  ReplicaToken token;
+  token.js = std::numeric_limits<double>::quiet_NaN();  // null
+  token.weights = token.expected_weights = {0.25, 0.75};
+  token.replica_argmax = token.without_argmax = token.expected_replica_argmax = {3, 4};
+  token.top = {{3, 1.5, {1.0, 2.0}, {2.0, 1.0}}};
+  report.replicas = ReplicaVotes{2, 0, {token}};
+  const Json good = Json::parse(report_json(report));
+  ASSERT_TRUE(checker.accepts(good));
+  for (const std::string part : {"/replicas", "/replicas/tokens/0", "/replicas/tokens/0/top/0",
+                                 "/replicas/tokens/0/expected"}) {
+    for (const auto& [name, value] : good.at(Json::json_pointer(part)).items()) {
+      Json without = good;
+      without.at(Json::json_pointer(part)).erase(name);
+      EXPECT_FALSE(checker.accepts(without)) << part << " without " << name;
+      Json other = good;
+      other.at(Json::json_pointer(part))[name] = true;
+      EXPECT_FALSE(checker.accepts(other)) << part << "/" << name << " = true";
+    }
+  }
+}
+
 TEST(TraceSchema, WhatIsWrittenIsAcceptedAndWhatIsReadToo) {
   const Json schema = schema_of("trace");
   const Checker checker(schema);

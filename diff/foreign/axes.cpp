@@ -95,8 +95,10 @@ Result<Factors> factors_of(const Shape& shape, const std::vector<Axis>& axes, co
   // Letters that only the batch explains.
   for (std::size_t i = 0; i < out.size(); ++i) {
     for (const Factor& f : out[i]) {
+      // A run that names no tokens may have any batch; flattened tokens cannot be placed then.
+      const bool unknown = batch.batch == 0 && f.letter != "t";
       const auto want = [&](std::int64_t n, const char* what) -> Result<void> {
-        if (f.size == n) return {};
+        if (f.size == n || unknown) return {};
         return misfit(i, what, n, f.size);
       };
       if (f.letter == "t") PS_TRY_VOID(want(batch.tokens(), "the step's tokens (t)"));

@@ -122,7 +122,7 @@ Result<Element> element_of(const std::string& descr, const std::string& where) {
   const auto refuse = [&](const std::string& what) {
     return bad_input(where, what, "floats, integers or booleans", "'" + descr + "'");
   };
-  if (descr.size() < 3) return refuse("has a type that is not known");
+  if (descr.size() < 2) return refuse("has a type that is not known");
   const char order = descr[0];
   const std::string_view kind = std::string_view(descr).substr(1);
   if (order != '<' && order != '>' && order != '|' && order != '=') {

@@ -200,8 +200,8 @@ MaskColors mask_colors(bool dark) {
   c.density = dark ? ramp({38, 41, 48}, {126, 148, 184}) : ramp({236, 237, 240}, {84, 104, 140});
   c.outside = dark ? packed(22, 24, 28) : packed(255, 255, 255);
   c.leak = packed(240, 72, 32);
-  c.hidden = packed(64, 196, 255);
-  c.hidden_stripe = packed(0, 104, 176);
+  c.hidden = packed(255, 224, 64);
+  c.hidden_stripe = packed(176, 128, 0);
   return c;
 }
 

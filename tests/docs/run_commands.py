@@ -102,14 +102,14 @@ def run_document(path, build, problems):
             env.pop(variable, None)
 
         def shell(command):
-            return subprocess.run(["bash", "-c", command], cwd=work, env=env, capture_output=True, text=True, timeout=120)
+            return subprocess.run(["bash", "-c", command], cwd=work, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
 
         for line, mark, argument, body in blocks(f.read()):
             where = f"{name}:{line}"
             if mark == "setup":
                 done = shell(argument)
                 if done.returncode:
-                    problems.append(f"{where}: setup failed: {done.stderr}")
+                    problems.append(f"{where}: setup failed: {done.stdout}")
                 continue
             todo = commands(body)
             if not todo:
@@ -128,11 +128,11 @@ def run_document(path, build, problems):
                 done = shell(command)
                 code = wanted if i == len(todo) - 1 else 0
                 if done.returncode != code:
-                    problems.append(f"{where}: $ {command}\n  exit {done.returncode}, expected {code}\n{done.stdout}{done.stderr}")
+                    problems.append(f"{where}: $ {command}\n  exit {done.returncode}, expected {code}\n{done.stdout}")
                     continue
-                wrong = differs(stated, done.stdout + done.stderr)
+                wrong = differs(stated, done.stdout)
                 if wrong is not None:
-                    problems.append(f"{where}: $ {command}\n  does not print, in this place:\n  {wrong}\n  but:\n{done.stdout}{done.stderr}")
+                    problems.append(f"{where}: $ {command}\n  does not print, in this place:\n  {wrong}\n  but:\n{done.stdout}")
     return counts
 
 
@@ -148,14 +148,14 @@ def run_action(build, problems):
         with tempfile.TemporaryDirectory() as work:
             env = dict(os.environ, PARSCOPE=os.path.join(build, "parscope"), COMMAND=command, REPORT="report",
                        GITHUB_OUTPUT=os.path.join(work, "output"), GITHUB_STEP_SUMMARY=os.path.join(work, "summary"))
-            done = subprocess.run(["bash", "-c", script], cwd=work, env=env, capture_output=True, text=True, timeout=120)
+            done = subprocess.run(["bash", "-c", script], cwd=work, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
             with open(env["GITHUB_OUTPUT"], encoding="utf-8") as f:
                 said = f.read()
             good = done.returncode == code and said == f"code={code}\n"
             if not command.startswith("golden"):
                 good = good and os.path.exists(os.path.join(work, "report", "report.html")) and (code == 0 or "::error" in done.stdout)
             if not good:
-                problems.append(f"action: {command}: exit {done.returncode}, {said}\n{done.stdout}{done.stderr}")
+                problems.append(f"action: {command}: exit {done.returncode}, {said}\n{done.stdout}")
 
 
 def self_test():

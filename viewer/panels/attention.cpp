@@ -4,10 +4,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/points.h"
 #include "diff/picture/colors.h"
-#include "diff/view/attention_map.h"
 #include "viewer/app/commands.h"
+#include "viewer/data/attention_model.h"
 #include "viewer/data/computed.h"
 #include "viewer/data/places.h"
 #include "viewer/panel.h"
@@ -17,89 +16,10 @@ namespace ps::viewer {
 
 namespace {
 
-enum class Show : std::uint8_t { kScores, kProbs, kEntropy };
-
-struct Key {
-  std::uint64_t version = 0;
-  std::int64_t run = 0, step = 0, rank = 0, batch = 0;
-  Show show = Show::kProbs;
-  bool expected = false;  // the thumbnails are the reference's
-  int pixels = 0;
-  bool operator==(const Key&) const = default;
-};
-
-struct Head {
-  std::int64_t layer = 0, head = 0, replica = 0;
-  view::Thumbnail thumbnail;
-  std::vector<float> entropy;  // of every query
-};
-
-struct Model {
-  RunPtr run, reference;
-  std::int64_t heads = 0, replicas = 1, layers = 0;
-  std::vector<Head> all;  // by layer, replica, head; layers that were not captured are not there
-  double largest = 0, bound = 0;
-  std::int64_t wrong = 0;
-};
-
-std::string point_of(std::int64_t layer, Show show) {
-  return "model.layers." + std::to_string(layer) +
-         (show == Show::kScores ? ".self_attn:scores" : ".self_attn:probs");
-}
-
-std::shared_ptr<const Model> made(const Key& key, const RunPtr& run, const RunPtr& reference,
-                                  std::int64_t replicas, std::int64_t samples,
-                                  const std::stop_token& stop) {
-  auto m = std::make_shared<Model>();
-  m->run = run;
-  m->reference = reference;
-  m->replicas = replicas;
-  for (std::int64_t layer = 0; layer < 4096 && !stop.stop_requested(); ++layer) {
-    const std::string point = point_of(layer, key.show);
-    const TensorView* actual = run == nullptr ? nullptr : run->find(key.step, key.rank, point);
-    const TensorView* expected =
-        reference == nullptr ? nullptr : reference->find(key.step, key.rank, point);
-    const TensorView* shown = key.expected || actual == nullptr ? expected : actual;
-    if (shown == nullptr) {
-      if (layer > 256 && m->all.empty()) break;
-      if (layer > m->layers + 256) break;
-      continue;
-    }
-    if (shown->shape.size() != 4) continue;
-    m->layers = layer + 1;
-    m->heads = std::max(m->heads, shown->shape[1]);
-    std::vector<float> entropy;
-    if (key.show == Show::kEntropy) entropy = view::entropies(*shown);
-    for (std::int64_t replica = 0; replica < replicas; ++replica) {
-      const std::int64_t row = replica * samples + key.batch;
-      if (row >= shown->shape[0]) continue;
-      for (std::int64_t head = 0; head < shown->shape[1]; ++head) {
-        const std::int64_t plane = row * shown->shape[1] + head, queries = shown->shape[2];
-        Head h{layer,
-               head,
-               replica,
-               view::thumbnail(*shown, shown == actual ? expected : nullptr, plane, key.pixels),
-               {}};
-        if (!entropy.empty())
-          h.entropy.assign(entropy.begin() + plane * queries,
-                           entropy.begin() + (plane + 1) * queries);
-        m->largest = std::max(m->largest, h.thumbnail.largest);
-        m->all.push_back(std::move(h));
-      }
-    }
-    if (actual != nullptr)
-      m->bound = std::max(
-          m->bound, 32 * unit_roundoff(is_floating(actual->dtype) ? actual->dtype : DType::kF32));
-  }
-  m->bound *= std::max(m->largest, 1e-30);
-  for (const Head& h : m->all) {
-    if (h.thumbnail.worst > m->bound ||
-        std::find(h.thumbnail.broken.begin(), h.thumbnail.broken.end(), 2) !=
-            h.thumbnail.broken.end())
-      ++m->wrong;
-  }
-  return m;
-}
+using Show = AttentionShow;
+using Head = AttentionHead;
+using Model = AttentionModel;
+using Key = AttentionKey;
 
 Show show_of(const App& app) {
   const std::string word = app.state.display.option("attention.show", "probs");
@@ -131,9 +51,6 @@ class AttentionPanel final : public Panel {
            {{"scores", "set attention.show scores"},
             {"probs", "set attention.show probs"},
             {"entropy", "set attention.show entropy"}});
-    ImGui::SameLine(0, 16);
-    choice(app, to_string(app.mode()),
-           {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
     const std::shared_ptr<const Model> model = current(app, show);
     if (model == nullptr) {
       centred_text("Reading the heads of this step ...");
@@ -186,7 +103,7 @@ class AttentionPanel final : public Panel {
       }
     }
     return models_.get(app, "attention", key, cells < 200000, [=](const std::stop_token& stop) {
-      return made(key, run, reference, place.replicas, place.samples, stop);
+      return made_attention_model(key, run, reference, place.replicas, place.samples, stop);
     });
   }
 
@@ -284,7 +201,7 @@ class AttentionPanel final : public Panel {
           h.thumbnail.error.empty() ? "" : (", worst error " + text_of(h.thumbnail.worst)).c_str(),
           h.thumbnail.any_broken ? "\nNaN or infinities inside" : "");
       if (ImGui::IsMouseClicked(ImGuiMouseButton_Left)) {
-        (void)app.execute("go " + as_word(point_of(h.layer, show)));
+        (void)app.execute("go " + as_word(attention_point(h.layer, show)));
         (void)app.execute_merged("at head=" + std::to_string(h.head) +
                                  " replica=" + std::to_string(h.replica));
       }
@@ -334,7 +251,7 @@ class AttentionPanel final : public Panel {
                                  [&](const Head& h) { return is_selected(app, h); });
     const Head& h = it == m.all.end() ? m.all.front() : *it;
     const Selection& s = app.state.selection;
-    const std::string point = point_of(h.layer, show);
+    const std::string point = attention_point(h.layer, show);
     const TensorView* actual = m.run == nullptr ? nullptr : m.run->find(s.step, s.rank, point);
     const TensorView* expected =
         m.reference == nullptr ? nullptr : m.reference->find(s.step, s.rank, point);

@@ -132,9 +132,6 @@ class KvPanel final : public Panel {
            {{"both", "set kv.side both"},
             {"keys", "set kv.side keys"},
             {"values", "set kv.side values"}});
-    ImGui::SameLine(0, 16);
-    choice(app, to_string(app.mode()),
-           {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
     const RunPtr run = app.session.run(app.state.selection.run),
                  reference = app.session.reference();
     const RowPlace place =
@@ -236,7 +233,7 @@ class KvPanel final : public Panel {
       }
     }
     ImGui::SetCursorScreenPos(ImVec2(corner.x, canvas.max.y + 6));
-    legend(map, app.state.selection.step, row);
+    legend(map, app.state.selection.step, row, diff);
   }
 
   // The worst of the cells under a pixel: a wrong slot is never lost.
@@ -287,7 +284,7 @@ class KvPanel final : public Panel {
     return text;
   }
 
-  static void legend(const view::CacheMap& map, std::int64_t step, std::int64_t row) {
+  static void legend(const view::CacheMap& map, std::int64_t step, std::int64_t row, bool diff) {
     std::vector<SlotState> seen;
     for (const view::CacheSlot& s : map.cells) {
       if (s.state != SlotState::kAbsent &&
@@ -297,6 +294,7 @@ class KvPanel final : public Panel {
     std::sort(seen.begin(), seen.end());
     const float size = ImGui::GetFontSize() * 0.7f;
     for (const SlotState state : seen) {
+      if (diff && !view::is_wrong(state)) continue;
       const ImVec2 at = ImGui::GetCursorScreenPos();
       const Color c = color_of({state, step, -1, row}, step, row);
       ImGui::GetWindowDrawList()->AddRectFilled(ImVec2(at.x, at.y + size * 0.35f),
@@ -306,7 +304,8 @@ class KvPanel final : public Panel {
       ImGui::TextDisabled("%s", std::string(to_string(state)).c_str());
       ImGui::SameLine(0, 12);
     }
-    ImGui::TextDisabled("darker: written earlier");
+    ImGui::TextDisabled("%s", diff ? "colours: the error, from blue (rounding) to orange and red"
+                                   : "darker: written earlier");
   }
 
   Computed<Key, Model> models_;

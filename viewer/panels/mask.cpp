@@ -5,10 +5,10 @@
 #include <cstring>
 
 #include "diff/view/mask_errors.h"
-#include "diff/view/mask_planes.h"
 #include "diff/view/mask_raster.h"
 #include "viewer/app/commands.h"
 #include "viewer/data/computed.h"
+#include "viewer/data/mask_model.h"
 #include "viewer/data/places.h"
 #include "viewer/panel.h"
 #include "viewer/ui/canvas.h"
@@ -16,134 +16,6 @@
 namespace ps::viewer {
 
 namespace {
-
-struct MaskKey {
-  std::uint64_t version = 0;
-  std::int64_t run = 0, step = 0, rank = 0, layer = 0, row = 0, head = 0, batch = 0;
-  std::string expected, actual, expression;
-  bool operator==(const MaskKey&) const = default;
-};
-
-struct MaskModel {
-  RunPtr run, reference;  // their bytes are read from
-  std::shared_ptr<view::MaskSet> set;
-  std::vector<std::string> names;
-  std::string expected_name, actual_name;
-  view::PlanePair pair;
-  std::int64_t row = 0, head = 0;
-  std::optional<mask::Bands> algebra;
-  std::int64_t algebra_cells = 0;
-  std::string problem;          // why there is no mask
-  std::string algebra_problem;  // what is wrong with the line
-  std::vector<view::AxisBand> keys, queries;
-};
-using MaskModelPtr = std::shared_ptr<const MaskModel>;
-
-// Everything that a job needs, by value.
-struct MaskWork {
-  RunPtr run, reference;
-  std::vector<std::shared_ptr<const mask::Source>> sources;
-  std::optional<ModelConfig> config;
-};
-
-Result<view::MaskSet> set_of_sources(const MaskWork& work) {
-  PS_TRY(mask::Expected expected, mask::expected_from(*work.sources[0], std::nullopt, {}));
-  std::optional<mask::Mask> actual;
-  if (work.sources.size() > 1) {
-    PS_TRY(mask::Reading reading, mask::read_source(*work.sources[1], &expected, std::nullopt, {}));
-    actual = std::move(reading.mask);
-  }
-  return view::MaskSet::of_program(expected.program(), std::move(actual));
-}
-
-void add_bands(const MaskWork& work, const MaskKey& key, MaskModel& m) {
-  if (work.run != nullptr && work.config) {
-    const TraceStep* step = find_step(*work.run, key.step, key.rank);
-    const std::int64_t past = past_of(*work.run, key.step, key.rank);
-    const auto inputs = step == nullptr ? Result<StepInputs>(Error{}) : step_inputs(*step, past);
-    if (inputs.ok() && key.batch < inputs->batch) {
-      m.keys = view::key_bands(*inputs, work.config->prefix_tokens, past, key.batch);
-      m.queries = view::query_bands(*inputs, past, key.batch);
-    }
-  } else if (const mask::Program* p = m.set->program()) {
-    m.keys = view::segment_bands(*p, p->kv_offset, p->dims.KV);
-    m.queries =
-        view::segment_bands(*p, p->q_offset_of(std::min(key.row, p->dims.B - 1)), p->dims.Q);
-  }
-}
-
-std::shared_ptr<const mask::Mask> taken(view::MaskSet& set, const std::string& name,
-                                        std::string& problem) {
-  if (name.empty()) return nullptr;
-  auto mask = set.get(name);
-  if (mask.ok()) return *mask;
-  problem = mask.error().line();
-  return nullptr;
-}
-
-MaskModelPtr made(const MaskWork& work, const MaskKey& key) {
-  auto m = std::make_shared<MaskModel>();
-  m->run = work.run;
-  m->reference = work.reference;
-  m->row = key.row;
-  m->head = key.head;
-  const ModelConfig* config = work.config ? &*work.config : nullptr;
-  m->set = std::make_shared<view::MaskSet>();
-  if (!work.sources.empty()) {
-    auto set = set_of_sources(work);
-    if (set.ok()) *m->set = std::move(*set);
-    if (!set.ok()) m->problem = set.error().line();
-  } else if (work.run != nullptr) {
-    if (const TraceStep* step = find_step(*work.run, key.step, key.rank)) {
-      *m->set =
-          view::MaskSet::of_step(*step, config, past_of(*work.run, key.step, key.rank), key.layer);
-    }
-  }
-  if (work.sources.empty() && work.reference != nullptr) {
-    if (const TraceStep* step = find_step(*work.reference, key.step, key.rank)) {
-      auto set = view::MaskSet::of_step(*step, nullptr, 0, key.layer);
-      std::string ignored;
-      if (const auto mask = taken(set, set.actual_name(key.layer), ignored))
-        m->set->add("reference", *mask);
-    }
-  }
-  m->names = m->set->names();
-  const auto known = [&](const std::string& name) {
-    return std::find(m->names.begin(), m->names.end(), name) != m->names.end();
-  };
-  m->expected_name = known(key.expected)  ? key.expected
-                     : known("expected")  ? "expected"
-                     : known("reference") ? "reference"
-                                          : "";
-  m->actual_name = known(key.actual) ? key.actual : m->set->actual_name(key.layer);
-  const auto expected = taken(*m->set, m->expected_name, m->problem);
-  const auto actual = taken(*m->set, m->actual_name, m->problem);
-  m->pair = view::pair_of(expected.get(), actual.get(), key.row, key.head);
-  if (expected == nullptr && actual == nullptr) {
-    if (m->problem.empty())
-      m->problem =
-          "This step has no mask: neither model:mask nor any probs were captured, and no model "
-          "says what is expected.";
-    return m;
-  }
-  if (expected != nullptr && actual != nullptr &&
-      (expected->dims().Q != actual->dims().Q || expected->dims().KV != actual->dims().KV)) {
-    m->problem = "The masks are of different sizes: " + to_string(expected->dims()) +
-                 " expected, " + to_string(actual->dims()) + " found.";
-  }
-  add_bands(work, key, *m);
-  if (key.expression.empty()) return m;
-  const auto result = m->set->evaluate(key.expression);
-  if (!result.ok()) {
-    m->algebra_problem = result.error().line();
-    return m;
-  }
-  const std::int64_t b = std::min(key.row, result->dims().B - 1),
-                     h = std::min(key.head, result->dims().H - 1);
-  m->algebra = result->plane(b, h);
-  m->algebra_cells = m->algebra->count();
-  return m;
-}
 
 ImU32 color_of(view::AxisBand::Kind kind, std::size_t index) {
   switch (kind) {
@@ -213,15 +85,15 @@ class MaskPanel final : public Panel {
           bytes += std::ssize(entry.view.bytes);
       }
     }
-    return models_.get(
-        app, "mask", key, bytes < (1 << 20),
-        [work = std::move(work), key](const std::stop_token&) { return made(work, key); });
+    return models_.get(app, "mask", key, bytes < (1 << 20),
+                       [work = std::move(work), key](const std::stop_token&) {
+                         return made_mask_model(work, key);
+                       });
   }
 
   void head(App& app, const MaskModel& m) {
-    const Mode mode = app.mode();
-    choice(app, to_string(mode),
-           {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
+    ImGui::AlignTextToFramePadding();
+    ImGui::TextDisabled("%s", place_words(app, m).c_str());
     picker(app, "expected:", "mask.expected", m.expected_name, m.names);
     picker(app, "actual:", "mask.actual", m.actual_name, m.names);
     ImGui::SameLine();
@@ -245,6 +117,18 @@ class MaskPanel final : public Panel {
       if (ImGui::SmallButton(">##error")) go_to_error(app, m, true);
     }
     expression(app, m);
+  }
+
+  static std::string place_words(const App& app, const MaskModel& m) {
+    std::string text;
+    if (m.run != nullptr) {
+      const RowPlace place = row_place(app, m.run.get(), app.state.selection.step);
+      if (place.replicas > 1) text = "replica " + std::to_string(place.replica) + "  ";
+      text += "sample " + std::to_string(place.batch);
+    } else {
+      text = "batch " + std::to_string(m.row);
+    }
+    return text + "  head " + std::to_string(m.head) + " ";
   }
 
   static void picker(App& app, const char* label, const std::string& option, const std::string& now,
@@ -309,12 +193,13 @@ class MaskPanel final : public Panel {
     const ImVec2 corner = ImGui::GetCursorScreenPos();
     const float font = ImGui::GetFontSize(), strip = std::round(font * 0.45f),
                 margin = std::round(font * 1.6f);
-    const float legend = ImGui::GetTextLineHeightWithSpacing() * 2 + 4;
+    const float side = room.x > room.y * 1.3f ? std::min(room.x * 0.3f, font * 22) : 0;
+    const float legend = ImGui::GetTextLineHeightWithSpacing() * (side > 0 ? 1.0f : 5.0f) + 4;
     const float left = axis_width(m.pair.rows) + strip + 3, top = axis_height() + strip + 3;
     ImGui::SetCursorScreenPos(ImVec2(corner.x + left, corner.y + top));
     const Canvas canvas =
         matrix_canvas(app, "mask", m.pair.rows, m.pair.columns,
-                      ImVec2(room.x - left - margin - 8, room.y - top - margin - legend),
+                      ImVec2(room.x - left - margin - side - 8, room.y - top - margin - legend),
                       {.square = m.pair.rows > 1});
     const view::Viewport viewport{canvas.left,        canvas.top,     canvas.cell_width,
                                   canvas.cell_height, canvas.width(), canvas.height()};
@@ -326,6 +211,7 @@ class MaskPanel final : public Panel {
     bands(list, m.keys, canvas, strip, true);
     bands(list, m.queries, canvas, strip, false);
     margins(list, m, canvas, viewport, margin);
+    if (app.mode() == Mode::kDiff && !m.algebra) rings(list, m, canvas);
     arrows(app, list, m, canvas);
     const Selection& s = app.state.selection;
     draw_marker(list, canvas, s.at("query", m.pair.rows), s.at("key", m.pair.columns),
@@ -341,6 +227,13 @@ class MaskPanel final : public Panel {
     ImGui::SetCursorScreenPos(
         ImVec2(corner.x, std::min(canvas.max.y + margin + 4, corner.y + room.y - legend)));
     foot(app, m);
+    if (side > 0) {
+      ImGui::SetCursorScreenPos(ImVec2(corner.x + room.x - side, corner.y));
+      if (ImGui::BeginChild("why", ImVec2(side, room.y - legend))) reasons(app, m);
+      ImGui::EndChild();
+    } else {
+      reasons(app, m);
+    }
   }
 
   static void draw_labels(ImDrawList& list, const Canvas& canvas, float shift) {
@@ -348,7 +241,7 @@ class MaskPanel final : public Panel {
     rows.min.x -= shift;
     columns.min.y -= shift;
     // Each axis alone: the other's labels are clipped away.
-    list.PushClipRect(ImVec2(0, canvas.min.y - 1), ImVec2(canvas.min.x - shift, canvas.max.y + 20),
+    list.PushClipRect(ImVec2(0, canvas.min.y - 9), ImVec2(canvas.min.x - shift, canvas.max.y + 20),
                       true);
     rows.left -= shift / rows.cell_width;
     draw_axes(list, rows, "", "");
@@ -438,6 +331,24 @@ class MaskPanel final : public Panel {
     }
   }
 
+  // A few wrong cells that are small on the screen are ringed, so that the eye finds them.
+  static void rings(ImDrawList& list, const MaskModel& m, const Canvas& canvas) {
+    constexpr int kMost = 24;
+    if (canvas.cell_width >= 6 || m.pair.errors.runs() > kMost) return;
+    list.PushClipRect(canvas.min, canvas.max, true);
+    view::CellAt at{-1, -1};
+    for (std::size_t i = 0; i < m.pair.errors.runs(); ++i) {
+      const auto next = view::next_piece(m.pair.errors, at);
+      if (!next) break;
+      at = *next;
+      const ImVec2 middle(canvas.x_of(static_cast<double>(at.second) + 0.5),
+                          canvas.y_of(static_cast<double>(at.first) + 0.5));
+      list.AddCircle(middle, 8, IM_COL32(0, 0, 0, 255), 24, 3);
+      list.AddCircle(middle, 8, IM_COL32(255, 255, 255, 255), 24, 1.5f);
+    }
+    list.PopClipRect();
+  }
+
   // Arrows at the edge, towards wrong cells that are not on the screen.
   static void arrows(App& app, ImDrawList& list, const MaskModel& m, const Canvas& canvas) {
     if (m.pair.errors.empty()) return;
@@ -492,12 +403,14 @@ class MaskPanel final : public Panel {
       swatch(color_of(band.kind, 0), std::string(to_string(band.kind)).c_str());
     }
     ImGui::NewLine();
+  }
+
+  // Why the selected cell is as it is.
+  static void reasons(const App& app, const MaskModel& m) {
     const Selection& s = app.state.selection;
     const mask::CellIndex cell{m.row, m.head, s.at("query", m.pair.rows),
                                s.at("key", m.pair.columns)};
-    std::string text = view::cell_text(m.pair, m.set->program(), cell);
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    ImGui::TextDisabled("%s", fitted(text, ImGui::GetContentRegionAvail().x).c_str());
+    faint_text(view::cell_text(m.pair, m.set->program(), cell));
   }
 
   Computed<MaskKey, MaskModel> models_;

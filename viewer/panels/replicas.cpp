@@ -40,9 +40,6 @@ class ReplicasPanel final : public Panel {
     }
     const ReplicaVotes& votes = *report->replicas;
     const std::vector<const ReplicaToken*> tokens = of_step(app, votes);
-    choice(app, to_string(app.mode()),
-           {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
-    ImGui::SameLine(0, 16);
     legend(app, votes);
     if (tokens.empty()) {
       centred_text("No votes of this step and sample. The report has those of " + steps_of(votes) +

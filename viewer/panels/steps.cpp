@@ -82,9 +82,11 @@ class StepsPanel final : public Panel {
     const auto count = std::count_if(m.marks.begin(), m.marks.end(),
                                      [](const view::StepMark& x) { return !x.ok(); });
     std::string text = now == nullptr ? std::string() : words(*now) + "   ";
-    text += count == 0 ? "no step is broken"
-                       : std::to_string(count) + " of " + std::to_string(m.marks.size()) +
-                             " steps are broken";
+    const bool invalid = m.report != nullptr && m.report->verdict == Verdict::kInvalid;
+    text += count == 0 && invalid ? "the runs cannot be compared: see Findings"
+            : count == 0 ? "no step is broken"
+                         : std::to_string(count) + " of " + std::to_string(m.marks.size()) +
+                               " steps are broken";
     ImGui::TextDisabled("%s", fitted(text, ImGui::GetContentRegionAvail().x).c_str());
     if (now != nullptr && !now->ok()) {
       const std::string& what = now->cache.empty() ? now->first_wrong : now->cache;

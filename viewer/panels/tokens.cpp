@@ -129,15 +129,12 @@ class TokensPanel final : public Panel {
       centred_text(model->problem);
       return;
     }
-    head(app, *model, place);
+    head(*model, place);
     table(app, ui, *model);
   }
 
  private:
-  static void head(App& app, const Model& m, const RowPlace& place) {
-    choice(app, to_string(app.mode()),
-           {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
-    ImGui::SameLine(0, 16);
+  static void head(const Model& m, const RowPlace& place) {
     std::string text = "sample " + std::to_string(place.batch) + " of " +
                        std::to_string(place.samples) + ", " + std::to_string(m.past) +
                        " tokens before";
