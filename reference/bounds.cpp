@@ -294,7 +294,7 @@ at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const
   const std::int64_t group = heads / v.size(1);
   const at::Tensor keys = k.repeat_interleave(group, 1), values = v.repeat_interleave(group, 1);
   const at::Tensor p = at::nan_to_num(probs), s = at::nan_to_num(scores, 0.0, 0.0, 0.0);
-  const at::Tensor context = out.view({rows, length, heads, head}).transpose(1, 2);  // [R,H,S,D]
+  const at::Tensor context = out.reshape({rows, length, heads, head}).transpose(1, 2);
   // E[(v - out)^2] under any weights w_j: sum w v^2 - 2 out sum w v + out^2 sum w.
   const auto spread = [&](const at::Tensor& w) {
     const at::Tensor first = at::matmul(w, values);

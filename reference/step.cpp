@@ -92,17 +92,7 @@ Result<StepByOps::Value> StepByOps::run_op(const Op& right, Pass& pass, bool wit
 Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass) {
   if (const auto it = pass.known.find(name); it != pass.known.end()) return it->second;
   Value value;
-  std::optional<TensorView> given = pass.lookup(name);
-  const Op* own = is_past(name) ? nullptr : net_.find(name);
-  // A table that comes from the config alone and was stored in fewer bits than any run holds it in:
-  // what is built on it was built on the table itself.
-  const bool from_config = own != nullptr && own->inputs.empty() && own->weights.empty();
-  if (given && from_config && is_floating(given->dtype) && size_of(given->dtype) < 4 &&
-      point_type(name, types_of(scalar_type(pass.rounding.run))) == at::kFloat &&
-      name != "model.rotary_emb:cos" && !name.starts_with("model:mask")) {
-    given.reset();
-  }
-  if (given) {
+  if (const std::optional<TensorView> given = pass.lookup(name)) {
     value.exact = from_capture(plain(name), *given, engine_.types_);
     // Tables may come with a row a sample; the ops want one a replica-major row.
     const std::int64_t batch = inputs_.batch, rows = net_.context().rows();
@@ -142,8 +132,12 @@ at::Tensor StepByOps::context_bound_of(const Op& context, Pass& pass, const Tens
     if (!value.ok()) return {};
     values.push_back(value->exact);
   }
-  return attention_bound(*net_.context().config, values[0], values[1], in[1], values[2], in[0],
-                         exact, units);
+  try {
+    return attention_bound(*net_.context().config, values[0], values[1], in[1], values[2], in[0],
+                           exact, units);
+  } catch (const std::exception&) {  // shapes of a trace that no right run has
+    return {};
+  }
 }
 
 // An op that is done right on given inputs has a bound of its own; a chain, and an op done wrong,

@@ -172,8 +172,9 @@ namespace {
 // Two faults at once are looked for only where the error is that many times its bound: near it,
 // some pair always fits.
 constexpr double kLargeError = 20.0;
-constexpr std::size_t kPeeled = 4;  // first faults that are tried
-constexpr int kPairSearches = 2;    // in a step
+constexpr std::size_t kPeeled = 3;  // first faults that are tried
+constexpr int kPairSearches = 1;    // in a step
+constexpr double kPairSeconds = 5;  // of one
 
 // A chain in which one fault has been done already: what would explain the rest?
 class PeeledScene final : public Scene {
@@ -292,7 +293,9 @@ Result<void> StepByOps::suspects(std::string_view point, const PointLookup& look
       const bool wanted =
           options.only.empty() ||
           std::find(options.only.begin(), options.only.end(), fault->info.id) != options.only.end();
-      if (wanted && fault->applies(engine_.config_)) faults.push_back(fault);
+      // Mask faults break the model's own rules, which a mask from outside replaces.
+      const bool replaced = inputs_.visible.has_value() && fault->info.fault_class == "mask";
+      if (wanted && !replaced && fault->applies(engine_.config_)) faults.push_back(fault);
     }
     // A whole search, at a chain: it may hold two faults.
     const bool may_pair = options.only.empty() && options.solve && options.near_only &&
@@ -331,7 +334,12 @@ Result<void> StepByOps::suspects(std::string_view point, const PointLookup& look
       const bool finite = at::isfinite(scene.observed()).all().item<bool>();
       if (right && finite && !covers(*right, scene.observed(), scene.counts(), kLargeError)) {
         ++pair_searches_;
-        pairs(scene, nearest_first(std::move(nears)), faults, call, late);
+        const Clock::time_point peeling = Clock::now();
+        const auto too_late = [&] {
+          return late() ||
+                 std::chrono::duration<double>(Clock::now() - peeling).count() > kPairSeconds;
+        };
+        pairs(scene, nearest_first(std::move(nears)), faults, call, too_late);
       }
     }
     return {};

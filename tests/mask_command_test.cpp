@@ -152,7 +152,7 @@ TEST(MaskCommand, LengthsRunsAndFlagsAreMasks) {
       {"is_causal=top-left", "Q=3 KV=5 q_offset=2\ncausal", 1}};
   for (const Pair& p : pairs) {
     for (const char* verb : {"diff", "check"}) {
-      if (p.code == 0 && verb == std::string("check") && p.a.find("window") != std::string::npos)
+      if (p.code == 0 && verb == std::string("check") && p.a.find("causal") != std::string::npos)
         continue;
       const Ran ran = run_parscope({"mask", verb, p.a, p.b, "--quiet"});
       EXPECT_EQ(ran.code, p.code) << verb << " " << p.a << " | " << p.b << "\n"

@@ -52,6 +52,8 @@ TEST(ReportText, NoLineIsWiderThanTheTerminal) {
     for (const int width : {10, 80, 100, 200}) {
       std::istringstream lines(report_text(r, "check fixtures/models/m", {.width = width}));
       for (std::string line; std::getline(lines, line);) {
+        if (line.find("view: parscope:") != line.npos)
+          continue;  // a link that is cut opens nothing
         EXPECT_LE(columns_of(line), static_cast<std::size_t>(std::max(width, 80))) << line;
       }
     }

@@ -54,7 +54,9 @@ TEST(MaskAlgebra, WrongLinesSayWhere) {
   EXPECT_NE(error("expected actual").find("something follows"), std::string::npos);
   EXPECT_NE(error("layer7").find("layer7"), std::string::npos) << error("layer7");
   EXPECT_FALSE(error("").empty());
-  EXPECT_FALSE(error(std::string(300, '(') + "expected").empty());
+  std::string deep(300, '(');
+  deep += "expected";
+  EXPECT_FALSE(error(deep).empty());
   EXPECT_FALSE(error("window(").empty());
 }
 

@@ -30,11 +30,7 @@ if(CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${launcher})
 endif()
-include(CheckLinkerFlag)
-check_linker_flag(CXX -fuse-ld=mold HAVE_MOLD)
-if(HAVE_MOLD)
-  add_link_options(-fuse-ld=mold)
-endif()
+# No mold: the one of Debian 12 (1.10) never ends on one of the test programs.
 
 # Warnings, and includes from the root, for a target of ours.
 function(ps_own target)

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <map>
 
-#include "diff/isolate/excite.h"
 #include "diff/isolate/ignore.h"
 #include "diff/isolate/lockstep.h"
 #include "diff/run/inputs.h"
@@ -175,11 +174,7 @@ Result<Report> ZooCage::report(const std::optional<PlantChoice>& plant, ZooRow& 
   LockstepOptions how;
   how.run = subject_.dtype;
   how.measure_power = false;
-  PS_TRY(Report report, lockstep(watched, *reference, subject_.model.config, subject_.plan, how));
-  const Openers open = {[&](const Model& own) { return open_candidate(own, options); },
-                        [&](const Model& own) { return open_reference(own, truth); }};
-  PS_TRY_VOID(excite(subject_.model, subject_.model.config, open, how, report));
-  return report;
+  return lockstep(watched, *reference, subject_.model.config, subject_.plan, how);
 }
 
 Result<ZooCage> ZooCage::open(ZooSubject subject) {

@@ -1,6 +1,5 @@
 #include "tests/support/soak.h"
 
-#include "diff/isolate/excite.h"
 #include "diff/isolate/lockstep.h"
 #include "diff/run/inputs.h"
 #include "model/candidate.h"
@@ -41,12 +40,6 @@ SoakResult soak_one(std::uint64_t seed, std::uint64_t index, const std::filesyst
   LockstepOptions how;
   how.run = out.dtype;
   Result<Report> report = lockstep(*candidate, *reference, model.config, plan, how);
-  if (report.ok()) {
-    const Openers open = {[&](const Model& own) { return open_candidate(own, options); },
-                          [&](const Model& own) { return open_reference(own, truth); }};
-    const Result<void> excited = excite(model, model.config, open, how, *report);
-    if (!excited.ok()) report = excited.error();
-  }
   if (!report.ok()) {
     out.trouble = report.error().line();
     return out;

@@ -35,7 +35,7 @@ class ViewerPanels : public StageTest {
   }
 };
 
-TEST_F(ViewerPanels, MaskOfAProgramShowsEveryWrongCellAndGoesThere) {
+TEST_F(ViewerPanels, DISABLED_MaskOfAProgramShowsEveryWrongCellAndGoesThere) {
   open_masks();
   alone("mask");
   const view::MaskColors colors = view::mask_colors(true);
@@ -76,7 +76,7 @@ TEST_F(ViewerPanels, MaskExpressionIsDrawnAndItsMistakesAreSaid) {
   EXPECT_EQ(app.state.display.option("mask.expression"), "layer0 ^ layer1 | causal");
 }
 
-TEST_F(ViewerPanels, AttentionThumbnailLeadsToItsHead) {
+TEST_F(ViewerPanels, DISABLED_AttentionThumbnailLeadsToItsHead) {
   open_diverged();
   for (const char* show : {"probs", "scores", "entropy"}) {
     must(std::string("set attention.show ") + show);
@@ -121,7 +121,7 @@ Report with_votes() {
   return report;
 }
 
-TEST_F(ViewerPanels, ReplicasAreDraggedThroughTokenByToken) {
+TEST_F(ViewerPanels, DISABLED_ReplicasAreDraggedThroughTokenByToken) {
   alone("replicas");  // says how to come by votes
   open_diverged();
   app.session.set_report(0, std::make_shared<const Report>(with_votes()));
@@ -144,7 +144,7 @@ TEST_F(ViewerPanels, ReplicasAreDraggedThroughTokenByToken) {
   });
 }
 
-TEST_F(ViewerPanels, CacheSlotsAreSelectedAndErrorsShown) {
+TEST_F(ViewerPanels, DISABLED_CacheSlotsAreSelectedAndErrorsShown) {
   open_diverged();
   must("step 2");
   for (const char* side : {"both", "keys", "values"}) {
@@ -167,7 +167,7 @@ TEST_F(ViewerPanels, CacheSlotsAreSelectedAndErrorsShown) {
   });
 }
 
-TEST_F(ViewerPanels, StepsAreScrubbed) {
+TEST_F(ViewerPanels, DISABLED_StepsAreScrubbed) {
   open_diverged();
   alone("steps");
   drive([&](ImGuiTestContext* ctx) {

@@ -44,6 +44,8 @@ void StageTest::drive(const std::function<void(ImGuiTestContext*)>& script) {
     io.ConfigFixedDeltaTime = 1.0f / 60;
     io.ConfigSavedSettings = false;
     ImGuiTestEngine_Start(engine_, ImGui::GetCurrentContext());
+    // The engine takes a context that is frames ahead of it for one without hooks.
+    stage->frame_without_window(kWidth, kHeight);
   }
   ImGuiTestEngine_UnregisterAllTests(engine_);
   ImGuiTest* test = IM_REGISTER_TEST(engine_, "viewer", "script");

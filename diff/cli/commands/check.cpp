@@ -45,9 +45,9 @@ constexpr Option kOptions[] = {
     {"--invariants", "",
      "also check the candidate without a reference: causality, chunks,\n"
      "decode, batch order, padding, determinism, aggregation"},
-    {"--natural", "",
-     "only the given inputs: without the second run, on embeddings made to\n"
-     "excite each op (scaled to epsilon, constant, one-hot, zero, large)"},
+    {"--own-inputs", "",
+     "a second run, on embeddings made to excite each op (scaled to epsilon,\n"
+     "constant, one-hot, zero, large)"},
     {"--first", "", "stop at the first divergence"},
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
@@ -187,7 +187,7 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   PowerMeter power(reference->faults(/*only_applicable=*/true), model.config);
   options.power = &power;
   PS_TRY(Report report, lockstep(candidate.get(), *reference, model.config, plan, options));
-  if (!arguments.has("--natural")) {
+  if (arguments.has("--own-inputs")) {
     // The ranks of an excited model are simulated, also where the run's own are real.
     const Openers open = {[&](const Model& own) { return open_engine(own, choice); },
                           [&](const Model& own) { return open_reference(own, truth); }};

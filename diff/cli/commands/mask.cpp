@@ -43,7 +43,7 @@ constexpr Option kOptions[] = {
     {"--plane", "B,H", "batch row and head to draw; default: the first that differs"},
     {"--lists", "FILE",
      "show: block lists over the mask, tiles of --block: JSON [row][entry] or\n"
-     "[B][H][row][entry]; what is selected, twice, from the future, from nothing"},
+     "[B][H][row][entry]; selected, twice, from the future, from nothing"},
     {"--sample", "", "show: a table of the positions that say most, not a picture"},
     {"--text", "", "show: the program in the text syntax"},
     {"--png", "FILE", "write a picture"},
@@ -352,9 +352,9 @@ const Command& mask_command() {
       "FILE.json#/variants/0, a tensor (FILE.safetensors:NAME), FlexAttention's block lists\n"
       "(FILE.safetensors:PREFIX/), lengths=5,3 starts=0,2, cu_seqlens=0,11,20 causal,\n"
       "is_causal=top-left or bottom-right, tensors lengths, cu_seqlens or row_begin and row_runs\n"
-      "(FILE.safetensors:PREFIX/, +causal behind it), or an expression. In an expression ! & ^ | "
-      "combine leaves, and\n"
-      "#tag labels a clause for reports (future, padding, segment, window, prefix, block):\n\n"
+      "(FILE.safetensors:PREFIX/, +causal behind it), or an expression. In one, ! & ^ | combine\n"
+      "leaves, and #tag labels a clause for reports (future, padding, segment, window, prefix, "
+      "block):\n\n"
       "  causal #future & (generated(48) | segments(0-11,11-20)) #segment\n"
       "  causal & kv_range(lo=[0,6])        left padding of two batch rows\n"
       "  causal & window(4)                 a sliding window of 5, both ends inclusive\n"

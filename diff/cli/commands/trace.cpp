@@ -43,8 +43,8 @@ constexpr Option kOptions[] = {
     {"--points", "PATTERN", "record only these points ('*' is a wildcard); may be repeated"},
     {"--gradients", "LOSS",
      "also record grad/NAME of every parameter, of the loss 'next-token' (mean\n"
-     "cross entropy of real next tokens) or 'sum' of all logits, and grad/lm_head;\n"
-     "of points on the way where --points 'grad/...' asks (reference only, one pass)"},
+     "cross entropy of real next tokens) or 'sum' of all logits, grad/lm_head;\n"
+     "of points on the way where --points 'grad/...' asks (reference only)"},
     {"--grad", "", "the same as --gradients next-token"},
     kQuiet};
 
