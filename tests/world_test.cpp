@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/float_bits.h"
 #include "diff/ranks/call.h"
 #include "tests/support/processes.h"
 #include "tests/support/run.h"
@@ -129,11 +130,15 @@ std::vector<Result<void>> on_ranks(std::int64_t size, const Work& work) {
 
 // Rank r holds i + r / 4: exact in every type and order.
 Tensor part_of(DType dtype, std::int64_t rank, std::int64_t n) {
-  std::vector<double> values;
-  for (std::int64_t i = 0; i < n; ++i) {
-    values.push_back(static_cast<double>(i % 7) + static_cast<double>(rank) / 4);
+  Tensor out(dtype, {n});
+  for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+    const float x = static_cast<float>(i % 7) + static_cast<float>(rank) / 4;
+    if (dtype == DType::kF64) out.as<double>()[i] = x;
+    if (dtype == DType::kF32) out.as<float>()[i] = x;
+    if (dtype == DType::kBF16) out.as<std::uint16_t>()[i] = float_to_bf16(x);
+    if (dtype == DType::kF16) out.as<std::uint16_t>()[i] = float_to_f16(x);
   }
-  return Tensor::of<double>(dtype, {n}, values);
+  return out;
 }
 
 TEST(World, SumsAreTheSameOnEveryRankInEveryType) {

@@ -15,6 +15,10 @@ constexpr std::chrono::milliseconds kLastWords{5000};  // to hear the others' fa
 
 std::string rank_name(std::int64_t rank) { return "rank " + std::to_string(rank); }
 
+std::string doing(const std::string& what) {
+  return what.empty() ? "" : "; last heard of in " + what;
+}
+
 std::string seconds(std::chrono::milliseconds time) {
   return std::to_string(time.count() / 1000) + " s";
 }
@@ -182,8 +186,8 @@ void ControlServer::lost(Client& client) {
   client.socket.close();
   if (client.rank < 0 || client.left) return;
   abort(machine_error(rank_name(client.rank),
-                      "is gone: its process ended without a word (killed, or it crashed)", "",
-                      client.busy_with.empty() ? "" : "last heard of in " + client.busy_with),
+                      "is gone: its process ended without a word (killed, or it crashed)" +
+                          doing(client.busy_with)),
         client.rank);
 }
 

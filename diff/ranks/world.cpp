@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -77,6 +78,8 @@ std::optional<OddOne> odd_one(const std::vector<std::string>& said) {
 
 Result<std::unique_ptr<World>> World::join(const RankPlace& place, const ControlTimes& times) {
   PS_TRY(const std::chrono::milliseconds timeout, patience());
+  // Gloo writes to sockets whose other end may be gone: that is an error to report, not the end.
+  std::signal(SIGPIPE, SIG_IGN);
   std::unique_ptr<World> out(new World(place));
   PS_TRY(out->control_, Control::join(place, times));
   WireOptions options;

@@ -109,9 +109,7 @@ bool comes_true(const Condition& condition, std::chrono::seconds limit) {
   return true;
 }
 
-inline bool has_gloo() {
-  return std::filesystem::exists(std::string(PS_BINARY_DIR) + "/libparscope_gloo.so");
-}
+inline bool has_gloo() { return std::filesystem::exists(binary_dir() + "/libparscope_gloo.so"); }
 #define PS_NEEDS_GLOO() \
   if (!has_gloo()) GTEST_SKIP() << "built without Gloo (libgloo-dev)"
 
