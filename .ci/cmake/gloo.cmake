@@ -1,8 +1,14 @@
 # parscope_gloo: Gloo's collectives for ranks on CPUs, a module that parscope opens when it is one rank of several.
 # Debian's libgloo is a shared library with Redis and InfiniBand beside it, and LibTorch brings another Gloo: hence apart.
+if(PARSCOPE_GLOO STREQUAL OFF)
+  return()
+endif()
 find_path(PARSCOPE_GLOO_INCLUDE gloo/allreduce.h)
 find_library(PARSCOPE_GLOO_LIBRARY gloo)
 if(NOT PARSCOPE_GLOO_INCLUDE OR NOT PARSCOPE_GLOO_LIBRARY)
+  if(PARSCOPE_GLOO STREQUAL ON)
+    message(FATAL_ERROR "PARSCOPE_GLOO=ON, and no Gloo (Debian: libgloo-dev)")
+  endif()
   message(STATUS "no Gloo (Debian: libgloo-dev): ranks are simulated only")
   return()
 endif()
