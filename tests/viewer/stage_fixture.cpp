@@ -32,8 +32,9 @@ std::string difference(const Frame& a, const Frame& b) {
   if (count == 0) return "";
   (void)write_picture(a, binary_dir() + "/viewer-now.png");
   (void)write_picture(b, binary_dir() + "/viewer-before.png");
-  return "viewer-now.png and viewer-before.png: " + std::to_string(count) + " pixels, x " + std::to_string(left) + " to " +
-         std::to_string(right) + ", y " + std::to_string(top) + " to " + std::to_string(bottom);
+  return "viewer-now.png and viewer-before.png: " + std::to_string(count) + " pixels, x " +
+         std::to_string(left) + " to " + std::to_string(right) + ", y " + std::to_string(top) +
+         " to " + std::to_string(bottom);
 }
 
 void StageTest::SetUp() { stage = std::make_unique<Stage>(app); }

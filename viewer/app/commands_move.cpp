@@ -106,8 +106,7 @@ Result<void> command_move(App& app, const Words& words) {
   const std::vector<NamedAxis> axes = shown_axes(app);
   if (axes.empty()) return bad_input("move", "there is no tensor to move in");
   const auto [row_axis, column_axis] = matrix_axes(app.state.display, axes);
-  if (row_axis >= 0)
-    shift(app.state.selection, axes[static_cast<std::size_t>(row_axis)], rows);
+  if (row_axis >= 0) shift(app.state.selection, axes[static_cast<std::size_t>(row_axis)], rows);
   if (column_axis >= 0)
     shift(app.state.selection, axes[static_cast<std::size_t>(column_axis)], columns);
   return {};

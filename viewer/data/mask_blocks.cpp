@@ -82,8 +82,7 @@ void add_selected(const MaskWork& work, const MaskKey& key, MaskModel& m) {
   const auto expected = m.set->get("expected");
   if (!expected.ok()) return;
   const mask::Dims& d = (*expected)->dims();
-  if (d.Q != selection->rows || d.KV != selection->columns ||
-      selection->taken->shape[0] < d.B) {
+  if (d.Q != selection->rows || d.KV != selection->columns || selection->taken->shape[0] < d.B) {
     m.selected_problem = "The blocks that were selected do not fit this step's mask.";
     return;
   }
@@ -94,8 +93,8 @@ void add_selected(const MaskWork& work, const MaskKey& key, MaskModel& m) {
     for (std::int64_t h = 0; h < dims.H; ++h) {
       out.set(b, h,
               std::make_shared<const mask::Bands>(
-                  combine((*expected)->plane(b, std::min(h, d.H - 1)),
-                          selection->plane(b, h, true), mask::SetOp::kAnd)));
+                  combine((*expected)->plane(b, std::min(h, d.H - 1)), selection->plane(b, h, true),
+                          mask::SetOp::kAnd)));
     }
   }
   m.set->add("selected", std::move(out));

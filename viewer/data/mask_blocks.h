@@ -5,8 +5,8 @@
 
 namespace ps::viewer {
 
-// "selected": what is expected of a block-sparse layer, all of the mask that lies in blocks which the
-// step says it took (its prefix slots always). Nothing where the layer is dense.
+// "selected": what is expected of a block-sparse layer, all of the mask that lies in blocks which
+// the step says it took (its prefix slots always). Nothing where the layer is dense.
 void add_selected(const MaskWork& work, const MaskKey& key, MaskModel& m);
 // Fills m.blocks as key.blocks asks: "auto", "none", or a size "128", "128x64".
 void add_tiles(const MaskWork& work, const MaskKey& key, MaskModel& m);

@@ -15,8 +15,8 @@ MaskKey mask_key(const App& app, MaskWork& work);
 // How much has to be read for it.
 std::int64_t mask_bytes(const MaskWork& work, const MaskKey& key);
 
-// N and Shift+N go through the cells of a mask: the Mask panel has the keyboard, or there is nothing
-// but masks.
+// N and Shift+N go through the cells of a mask: the Mask panel has the keyboard, or there is
+// nothing but masks.
 bool looks_at_masks(const App& app);
 // Selects the cell, and moves the view there where it is zoomed.
 void go_to_mask_cell(App& app, const view::CellAt& cell);

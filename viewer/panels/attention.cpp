@@ -157,9 +157,9 @@ class AttentionPanel final : public Panel {
     const auto place = [&](const Head& h) {
       const auto column = static_cast<float>(h.replica % across),
                  row = static_cast<float>(h.replica / across);
-      return ImVec2(column * (heads * pitch + kGroup) + static_cast<float>(h.head) * pitch,
-                    row * (layers * pitch + above + kGroup) + above +
-                        static_cast<float>(h.layer) * pitch);
+      return ImVec2(
+          column * (heads * pitch + kGroup) + static_cast<float>(h.head) * pitch,
+          row * (layers * pitch + above + kGroup) + above + static_cast<float>(h.layer) * pitch);
     };
     for (const Head& h : m.all) {
       const ImVec2 p = place(h);
@@ -177,8 +177,7 @@ class AttentionPanel final : public Panel {
       const ImVec2 p = place({0, 0, r, {}, {}});
       Canvas published;
       published.min = ImVec2(at.x + p.x, at.y + p.y);
-      published.max =
-          ImVec2(published.min.x + heads * pitch, published.min.y + layers * pitch);
+      published.max = ImVec2(published.min.x + heads * pitch, published.min.y + layers * pitch);
       published.rows = m.layers;
       published.columns = m.heads;
       published.cell_width = published.cell_height = static_cast<double>(pitch);

@@ -119,8 +119,8 @@ class DivergencePanel final : public Panel {
     ImGui::PopStyleColor();
     if (!report_->points.empty()) ImGui::SameLine();
     if (!report_->points.empty())
-      ImGui::TextDisabled("%s",
-                        fitted(points_summary(*report_), ImGui::GetContentRegionAvail().x).c_str());
+      ImGui::TextDisabled(
+          "%s", fitted(points_summary(*report_), ImGui::GetContentRegionAvail().x).c_str());
     if (report_->first_divergence) {
       const std::string words = "first: " + place_text(*report_->first_divergence);
       if (ImGui::Selectable(fitted(words, ImGui::GetContentRegionAvail().x).c_str()))
@@ -320,12 +320,10 @@ class DivergencePanel final : public Panel {
     if (letter == ':') cell.ratio = 0.9;
     if (letter >= '1' && letter <= '9')
       cell = {true, PointStatus::kDiverged, std::pow(10.0, letter - '0') / 2, false};
-    constexpr std::pair<char, PointStatus> kStates[] = {{'~', PointStatus::kPropagated},
-                                                        {'h', PointStatus::kHealed},
-                                                        {'N', PointStatus::kNonfinite},
-                                                        {'S', PointStatus::kShape},
-                                                        {'?', PointStatus::kMissing},
-                                                        {'_', PointStatus::kIgnored}};
+    constexpr std::pair<char, PointStatus> kStates[] = {
+        {'~', PointStatus::kPropagated}, {'h', PointStatus::kHealed},
+        {'N', PointStatus::kNonfinite},  {'S', PointStatus::kShape},
+        {'?', PointStatus::kMissing},    {'_', PointStatus::kIgnored}};
     for (const auto& [of, status] : kStates) {
       if (of == letter) cell.status = status;
     }

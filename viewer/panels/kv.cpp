@@ -197,8 +197,9 @@ class KvPanel final : public Panel {
     const float left = axis_width(map.layers), top = axis_height(),
                 foot = ImGui::GetTextLineHeightWithSpacing() * 6;
     ImGui::SetCursorScreenPos(ImVec2(corner.x + left, corner.y + top));
-    const Canvas canvas = matrix_canvas(app, "kv", map.layers, map.slots,
-                                        ImVec2(room.x - left - 8, std::max(room.y - top - foot - 6, room.y * 0.4f)));
+    const Canvas canvas =
+        matrix_canvas(app, "kv", map.layers, map.slots,
+                      ImVec2(room.x - left - 8, std::max(room.y - top - foot - 6, room.y * 0.4f)));
     const bool diff = app.mode() == Mode::kDiff && m.compared && &map == &m.actual;
     Picture& picture = ui.picture("kv");
     std::uint32_t* out = picture.resize(canvas.width(), canvas.height());

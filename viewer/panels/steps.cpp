@@ -181,8 +181,8 @@ class StepsPanel final : public Panel {
     if (shown_ != app.state.selection.step) {
       for (std::size_t i = 0; i < m.marks.size(); ++i) {
         if (m.marks[i].step == app.state.selection.step)
-          ImGui::SetScrollY(std::max(0.0f, (static_cast<float>(i) - 3) *
-                                               ImGui::GetTextLineHeightWithSpacing()));
+          ImGui::SetScrollY(
+              std::max(0.0f, (static_cast<float>(i) - 3) * ImGui::GetTextLineHeightWithSpacing()));
       }
       shown_ = app.state.selection.step;
     }
@@ -203,7 +203,9 @@ class StepsPanel final : public Panel {
     std::string what = words(mark);
     const std::size_t colon = what.find(": ");
     cell(colon == std::string::npos ? "" : what.substr(colon + 2));
-    cell(m.report == nullptr ? "" : mark.wrong_points == 0 ? "-" : std::to_string(mark.wrong_points));
+    cell(m.report == nullptr      ? ""
+         : mark.wrong_points == 0 ? "-"
+                                  : std::to_string(mark.wrong_points));
     cell(m.report == nullptr ? "" : ratio_text(mark.ratio));
     ImGui::TableNextColumn();
     const std::string& wrong = mark.cache.empty() ? mark.first_wrong : mark.cache;

@@ -24,7 +24,7 @@ ImU32 band_color(view::AxisBand::Kind kind, std::size_t index) {
 }
 
 void draw_bands(ImDrawList& list, const std::vector<view::AxisBand>& all, const Canvas& canvas,
-                  float strip, bool keys) {
+                float strip, bool keys) {
   for (std::size_t i = 0; i < all.size(); ++i) {
     const auto begin = static_cast<double>(all[i].begin), end = static_cast<double>(all[i].end);
     ImVec2 a, b;
@@ -47,7 +47,7 @@ void draw_bands(ImDrawList& list, const std::vector<view::AxisBand>& all, const 
 
 // How many wrong cells each row and column of pixels has, over the whole plane.
 void draw_margins(ImDrawList& list, const MaskModel& m, const Canvas& canvas,
-                    const view::Viewport& viewport, float margin) {
+                  const view::Viewport& viewport, float margin) {
   if (m.pair.errors.empty()) return;
   const ImU32 color = IM_COL32(240, 110, 70, 255);
   const auto rows = view::row_margin(m.pair.errors, m.pair.columns, viewport);
@@ -55,8 +55,7 @@ void draw_margins(ImDrawList& list, const MaskModel& m, const Canvas& canvas,
   const double most_row = std::max(1.0, *std::max_element(rows.begin(), rows.end()));
   const double most_column = std::max(1.0, *std::max_element(columns.begin(), columns.end()));
   const auto length = [&](double n, double most) {
-    return n <= 0 ? 0.0f
-                  : 2 + (margin - 6) * static_cast<float>(std::log1p(n) / std::log1p(most));
+    return n <= 0 ? 0.0f : 2 + (margin - 6) * static_cast<float>(std::log1p(n) / std::log1p(most));
   };
   for (int y = 0; y < viewport.height; ++y) {
     const float n = length(rows[static_cast<std::size_t>(y)], most_row);
@@ -93,7 +92,8 @@ void draw_rings(ImDrawList& list, const MaskModel& m, const Canvas& canvas) {
 }
 
 // Arrows at the edge, towards wrong cells that are not on the screen.
-std::optional<view::CellAt> draw_arrows(ImDrawList& list, const MaskModel& m, const Canvas& canvas) {
+std::optional<view::CellAt> draw_arrows(ImDrawList& list, const MaskModel& m,
+                                        const Canvas& canvas) {
   if (m.pair.errors.empty()) return std::nullopt;
   std::optional<view::CellAt> chosen;
   const view::OffScreen off = view::off_screen(
@@ -104,9 +104,8 @@ std::optional<view::CellAt> draw_arrows(ImDrawList& list, const MaskModel& m, co
   for (std::size_t i = 0; i < off.sides.size(); ++i) {
     const auto& side = off.sides[i];
     if (side.count == 0) continue;
-    const ImVec2 at(
-        canvas.min.x + size + kX[i] * (static_cast<float>(canvas.width()) - 2 * size),
-        canvas.min.y + size + kY[i] * (static_cast<float>(canvas.height()) - 2 * size));
+    const ImVec2 at(canvas.min.x + size + kX[i] * (static_cast<float>(canvas.width()) - 2 * size),
+                    canvas.min.y + size + kY[i] * (static_cast<float>(canvas.height()) - 2 * size));
     const float dx = kX[i] * 2 - 1, dy = kY[i] * 2 - 1;
     const ImVec2 tip(at.x + dx * size * 0.8f, at.y + dy * size * 0.8f);
     const ImVec2 a(at.x - dy * size * 0.6f, at.y + dx * size * 0.6f),

@@ -23,8 +23,7 @@ void draw_margins(ImDrawList& list, const MaskModel& m, const Canvas& canvas,
 // A few wrong cells that are small on the screen are ringed, so that the eye finds them.
 void draw_rings(ImDrawList& list, const MaskModel& m, const Canvas& canvas);
 // Arrows at the edge, towards wrong cells that are not on the screen; the cell that was asked for.
-std::optional<view::CellAt> draw_arrows(ImDrawList& list, const MaskModel& m,
-                                        const Canvas& canvas);
+std::optional<view::CellAt> draw_arrows(ImDrawList& list, const MaskModel& m, const Canvas& canvas);
 // Numbers and names; the bands, `shift` pixels wide, lie between them and the cells.
 void draw_mask_axes(ImDrawList& list, const Canvas& canvas, float shift);
 void draw_blocks(ImDrawList& list, const MaskBlocks& blocks, const Canvas& canvas);

@@ -1,6 +1,4 @@
 // The menus, the tools below them, and the line at the bottom.
-#include "viewer/ui/shell.h"
-
 #include <algorithm>
 #include <utility>
 
@@ -9,6 +7,7 @@
 
 #include "viewer/app/commands.h"
 #include "viewer/app/panels.h"
+#include "viewer/ui/shell.h"
 
 namespace ps::viewer {
 

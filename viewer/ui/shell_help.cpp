@@ -1,12 +1,11 @@
 // What is said when nothing is open, and the page of all commands and keys.
-#include "viewer/ui/shell.h"
-
 #include <algorithm>
 
 #include <imgui.h>
 
 #include "viewer/app/commands.h"
 #include "viewer/ui/keys.h"
+#include "viewer/ui/shell.h"
 
 namespace ps::viewer {
 

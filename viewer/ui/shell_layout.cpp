@@ -1,6 +1,4 @@
 // Where the panels stand: layouts, and the files that keep what a user made of them.
-#include "viewer/ui/shell.h"
-
 #include <algorithm>
 #include <array>
 
@@ -9,6 +7,7 @@
 
 #include "core/file.h"
 #include "viewer/app/panels.h"
+#include "viewer/ui/shell.h"
 #include "viewer/ui/theme.h"
 
 namespace ps::viewer {
