@@ -6,6 +6,7 @@
 #include "diff/view/mask_raster.h"
 #include "tests/viewer/stage_fixture.h"
 #include "viewer/app/commands.h"
+#include "viewer/data/history_model.h"
 #include "viewer/data/token_words.h"
 #include "viewer/ui/canvas.h"
 
@@ -151,31 +152,14 @@ TEST_F(ViewerPanels, AttentionThumbnailLeadsToItsHead) {
   });
 }
 
-Report with_votes() {
-  Report report;
-  report.replicas.emplace();
-  report.replicas->replicas = 3;
-  for (std::int64_t i = 0; i < 9; ++i) {
-    ReplicaToken t;
-    t.token = i;
-    t.input_id = 7 * i;
-    t.argmax = 4;
-    t.expected_argmax = i == 5 ? 9 : 4;
-    t.js = t.expected_js = 0.1 * static_cast<double>(i);
-    t.weights = {0.5, 0.3, 0.2};
-    t.expected_weights = {0.4, 0.35, 0.25};
-    t.replica_argmax = t.expected_replica_argmax = {4, 9, 4};
-    t.without_argmax = {9, 4, 4};
-    t.top = {{4, 2.0, {1, 2, 3}, {1, 2, 3}}, {9, 1.5, {1, 2, NAN}, {1, 2, 3}}};
-    report.replicas->tokens.push_back(t);
-  }
-  return report;
-}
-
 TEST_F(ViewerPanels, ReplicasAreDraggedThroughTokenByToken) {
   alone("replicas");  // says how to come by votes
   open_diverged();
-  app.session.set_report(0, std::make_shared<const Report>(with_votes()));
+  app.session.set_report(0, std::make_shared<const Report>([] {
+                           Report report;
+                           add_votes(report);
+                           return report;
+                         }()));
   for (const char* mode : {"expected", "actual", "diff"}) {
     must(std::string("mode ") + mode);
     alone("replicas");
@@ -250,6 +234,44 @@ TEST_F(ViewerPanels, TokensFollowTheSelection) {
   EXPECT_FALSE(app.execute("at To ken=3").ok());
   EXPECT_FALSE(app.execute("at token=-3").ok());
   EXPECT_EQ(app.state.selection.at("token"), 8);
+}
+
+TEST_F(ViewerPanels, HistoryFollowsTheCellThroughTheLayer) {
+  open_diverged();
+  must(std::string("go ") + kWrongPoint + " replica=1 batch=0 head=0 query=1 key=4");
+  alone("history");
+  const HistoryPlace place = history_place(app.session, app.state.selection);
+  EXPECT_EQ(place.token, 1);
+  EXPECT_EQ(place.slot, 4);
+  EXPECT_EQ(place.key_token, 2);  // after two slots of a prefix
+  const auto model = made_history(app.session, place, 1, {});
+  ASSERT_GE(model->first, 0);
+  const HistoryRow& first = model->rows[static_cast<std::size_t>(model->first)];
+  EXPECT_EQ(first.point, kWrongPoint);
+  EXPECT_EQ(first.where, "replica=1 batch=0 head=0 query=1 key=4");
+  EXPECT_EQ(first.cells, 1);
+  const auto row = [&](const std::string& point) -> const HistoryRow& {
+    return *std::find_if(model->rows.begin(), model->rows.end(),
+                         [&](const HistoryRow& r) { return r.point == point; });
+  };
+  // The key's own token where the key comes from, the query's elsewhere; 24 and 4 channels.
+  EXPECT_EQ(row("model.layers.1.self_attn.k_proj").cell[2],
+            std::pair(std::string("token"), std::int64_t{2}));
+  EXPECT_EQ(row("model.layers.1.self_attn.q_proj").cell[2],
+            std::pair(std::string("token"), std::int64_t{1}));
+  EXPECT_EQ(row("model.layers.1.self_attn.o_proj").cells, 24);
+  EXPECT_EQ(row("model.layers.1.self_attn:k_cache").cells, 4);
+  EXPECT_FALSE(row("model.layers.1.self_attn:scores").differs());
+  EXPECT_TRUE(row("model.layers.1.self_attn.o_proj").differs());
+  // A key of the prefix comes from no token.
+  must("cell key 0");
+  const auto prefix =
+      made_history(app.session, history_place(app.session, app.state.selection), 1, {});
+  for (const HistoryRow& r : prefix->rows) EXPECT_FALSE(r.of_key) << r.point;
+  // The pair stays chosen while its points are looked at.
+  must("cell key 4");
+  must("go model.layers.1.self_attn.o_proj token=1");
+  EXPECT_EQ(history_place(app.session, app.state.selection).slot, 4);
 }
 
 TEST(TokenWords, BytesAreLettersOnlyInByteVocabularies) {

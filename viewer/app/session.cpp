@@ -24,10 +24,12 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
+// The last part of the path; of "." and "a/.." what they stand for.
 std::string name_of(const fs::path& path) {
-  const fs::path clean = path.lexically_normal();
-  const std::string last = clean.filename().string();
-  return last.empty() || last == "." ? clean.parent_path().filename().string() : last;
+  std::error_code ignored;
+  const fs::path whole = fs::absolute(path, ignored).lexically_normal();
+  const std::string last = whole.filename().string();
+  return last.empty() ? whole.parent_path().filename().string() : last;
 }
 
 bool has_step_file(const fs::path& dir) {
@@ -60,7 +62,7 @@ Result<Kind> kind_of_json(const fs::path& path) {
 // The folder, where a file only describes it.
 fs::path meant(const fs::path& path) {
   const std::string name = path.filename().string();
-  if (name != "trace.json" && name != "config.json") return path;
+  if (name != "trace.json" && name != "config.json" && name != "report.json") return path;
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
@@ -147,7 +149,7 @@ Result<void> Session::open(const fs::path& path) {
       if (capture_.empty()) capture = capture_of(report);
       reports_[0] = std::make_shared<const Report>(std::move(report));
       report_was_opened_ = true;
-      report_name_ = name_of(path);
+      report_name_ = name_of(is_folder(path) ? path : meant(path));
       break;
     }
     case Kind::kMask: {

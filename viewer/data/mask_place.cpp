@@ -69,8 +69,8 @@ Result<bool> go_to_mask_error(App& app, int direction) {
     app.say("wrong cell at query " + std::to_string(cell.first) + " key " +
             std::to_string(cell.second) + ": " +
             (m.pair.actual->at(cell.first, cell.second) ? "a leak" : "hidden") + "; " +
-            std::to_string(m.pair.leaks) + " leaks, " + std::to_string(m.pair.hides) +
-            " hidden in this plane");
+            std::to_string(m.pair.leaks) + (m.pair.leaks == 1 ? " leak, " : " leaks, ") +
+            std::to_string(m.pair.hides) + " hidden in this plane");
     go_to_mask_cell(app, cell);
     return true;
   };

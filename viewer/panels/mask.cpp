@@ -59,7 +59,8 @@ class MaskPanel final : public Panel {
     ImGui::SameLine();
     if (m.pair.expected && m.pair.actual) {
       const bool wrong = m.pair.leaks + m.pair.hides > 0;
-      const std::string text = wrong ? std::to_string(m.pair.leaks) + " leaks, " +
+      const std::string text = wrong ? std::to_string(m.pair.leaks) +
+                                           (m.pair.leaks == 1 ? " leak, " : " leaks, ") +
                                            std::to_string(m.pair.hides) + " hidden"
                                      : "equal";
       if (wrong) {
@@ -136,7 +137,9 @@ class MaskPanel final : public Panel {
     const float font = ImGui::GetFontSize(), strip = std::round(font * 0.45f),
                 margin = std::round(font * 1.6f);
     const float side = room.x > room.y * 1.3f ? std::min(room.x * 0.3f, font * 22) : 0;
-    const float legend = ImGui::GetTextLineHeightWithSpacing() * (side > 0 ? 1.0f : 5.0f) + 4;
+    const float legend = ImGui::GetTextLineHeightWithSpacing() *
+                             ((room.x < font * 60 ? 2.0f : 1.0f) + (side > 0 ? 0.0f : 5.0f)) +
+                         4;
     const float left = axis_width(m.pair.rows) + strip + 3, top = axis_height() + strip + 3;
     ImGui::SetCursorScreenPos(ImVec2(corner.x + left, corner.y + top));
     const Canvas canvas =
@@ -206,8 +209,10 @@ class MaskPanel final : public Panel {
     picture.commit();
   }
 
+  // On the next line where this one is full.
   static void swatch(ImU32 color, const char* word) {
     const float size = ImGui::GetFontSize() * 0.7f;
+    if (ImGui::GetContentRegionAvail().x < size + 4 + ImGui::CalcTextSize(word).x) ImGui::NewLine();
     const ImVec2 at = ImGui::GetCursorScreenPos();
     ImGui::GetWindowDrawList()->AddRectFilled(ImVec2(at.x, at.y + size * 0.35f),
                                               ImVec2(at.x + size, at.y + size * 1.35f), color);
@@ -235,6 +240,8 @@ class MaskPanel final : public Panel {
       const std::string asked = app.state.display.option("mask.blocks", "auto");
       if (asked != "auto") swatch(IM_COL32(120, 220, 160, 255), "full tile");
       swatch(IM_COL32(236, 196, 92, 255), asked == "auto" ? "selected block" : "partial tile");
+      if (ImGui::GetContentRegionAvail().x < ImGui::CalcTextSize(m.blocks->words.c_str()).x)
+        ImGui::NewLine();
       ImGui::TextDisabled("%s", m.blocks->words.c_str());
       return;
     }
