@@ -8,6 +8,7 @@
 
 #include "diff/compare/closeness.h"
 #include "diff/shard/join.h"
+#include "diff/shard/ledgers.h"
 
 namespace ps {
 
@@ -251,6 +252,8 @@ Result<std::vector<Finding>> join_trace(const Trace& trace, const ModelConfig& c
   Joiner joiner(trace, config, writer);
   PS_TRY_VOID(joiner.run());
   PS_TRY_VOID(writer.close());
+  PS_TRY(const std::vector<StepLedger> ledgers, read_ledgers(trace.path()));
+  for (Finding& f : ledger_findings(ledgers)) joiner.findings.push_back(std::move(f));
   return std::move(joiner.findings);
 }
 
