@@ -179,6 +179,10 @@ Result<SparseLayer> SparseCandidate::decode(std::int64_t layer, const SparseInpu
   State& s = found->second;
   const std::int64_t past = s.tokens, keys = past + 1, n = config_.blocks(keys);
   const std::int64_t old_n = config_.blocks(past), own = past / config_.block;
+  Mask given;
+  if (in.mask) {  // before anything of the state is changed
+    PS_TRY(given, mask_of(in, past));
+  }
   s.q = joined(s.q, converted(in.q, dtype_));
   s.k = joined(s.k, converted(in.k, dtype_));
   s.v = joined(s.v, converted(in.v, dtype_));
@@ -193,10 +197,7 @@ Result<SparseLayer> SparseCandidate::decode(std::int64_t layer, const SparseInpu
   grown(s.head_valid), grown(s.key_valid), grown(s.query_valid);
   Mask mask;
   mask.heads = s.mask_heads, mask.queries = 1, mask.cells = s.head_valid;
-  if (in.mask) {
-    SparseInputs whole = in;
-    PS_TRY(mask, mask_of(whole, past));
-  }
+  if (in.mask) mask = std::move(given);
   std::vector<std::uint8_t> allowed(at(s.batch * n * n), 0);
   for (std::int64_t b = 0; b < s.batch; ++b) {
     for (std::int64_t i = 0; i < old_n; ++i) {

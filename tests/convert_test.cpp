@@ -1,5 +1,6 @@
 // Values of a golden trace, dumped as vLLM, llama.cpp and transformers would, are the same values
 // again: bit for bit where nothing was padded, and right in the eyes of `diagnose`.
+#include <limits>
 #include <map>
 #include <string>
 
@@ -9,6 +10,7 @@
 #include "diff/foreign/axes.h"
 #include "tests/support/foreign_dump.h"
 #include "tests/support/program.h"
+#include "tests/support/run.h"
 
 namespace ps {
 namespace {
@@ -373,6 +375,69 @@ TEST(Convert, BadInputIsOneLineAndNothingIsWritten) {
       run_parscope({"convert", fixtures_dir() / "foreign" / "module.pt", "-o", dir / "t"}),
       "not allowed");
   EXPECT_FALSE(fs::exists(dir / "t"));
+}
+
+// What users save most often: outputs alone, without the tokens that they come from.
+TEST(Convert, WithoutTokensNothingIsCutAway) {
+  const TempDir dir;
+  const auto numbered = [](Shape shape) {
+    Floats f{shape, std::vector<float>(static_cast<std::size_t>(count_of(shape)))};
+    for (std::size_t i = 0; i < f.cells.size(); ++i) f.cells[i] = 0.25F + static_cast<float>(i);
+    return f;
+  };
+  put_floats(dir / "dump" / "hidden_states.0.npy", numbered({1, 4, 8}));
+  put_floats(dir / "dump" / "hidden_states.1.npy", numbered({1, 4, 8}));
+  put_floats(dir / "dump" / "attentions.0.npy", numbered({1, 2, 4, 4}));
+  put_floats(dir / "dump" / "past_key_values.0.0.npy", numbered({1, 2, 4, 3}));
+  put_floats(dir / "dump" / "logits.npy", numbered({1, 4, 11}));
+  const Ran made = run_parscope({"convert", dir / "dump", "-o", dir / "t"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  const Trace trace = value_or_die(Trace::open(dir / "t"));
+  const SafetensorsFile& step = *trace.steps().at(0).tensors;
+  ASSERT_NE(step.find("model.layers.0.self_attn:probs"), nullptr) << made.out;
+  EXPECT_EQ(step.find("model.layers.0.self_attn:probs")->shape, (Shape{1, 2, 4, 4}));
+  ASSERT_NE(step.find("model.layers.0.self_attn:k_cache"), nullptr) << made.out;
+  EXPECT_EQ(step.find("model.layers.0.self_attn:k_cache")->shape, (Shape{1, 2, 4, 3}));
+  // The last hidden state of transformers stands behind the final norm: it is no layer's.
+  EXPECT_EQ(step.find("model.layers.0"), nullptr);
+  EXPECT_NE(step.find("model.norm"), nullptr);
+}
+
+TEST(Convert, AMaskOfEveryPairGoesAlong) {
+  const TempDir dir;
+  const std::vector<std::int64_t> ids = {3, 1, 4, 1}, pairs(16, 1);
+  put_integers(dir / "dump" / "input_ids.npy", {1, 4}, ids);
+  put_integers(dir / "dump" / "attention_mask.npy", {1, 1, 4, 4}, pairs);
+  put_floats(dir / "dump" / "logits.npy", {{1, 4, 11}, std::vector<float>(44, 0.5F)});
+  ASSERT_EQ(run_parscope({"convert", dir / "dump", "-o", dir / "t"}).code, 0);
+  const Trace trace = value_or_die(Trace::open(dir / "t"));
+  const TensorView* mask = trace.steps().at(0).tensors->find("attention_mask");
+  ASSERT_NE(mask, nullptr);
+  EXPECT_EQ(mask->shape, (Shape{1, 1, 4, 4}));
+}
+
+TEST(Convert, AConversionThatFailsLeavesNoTrace) {
+  const TempDir dir;
+  for (const auto& [step, batch] :
+       {std::pair<std::string, std::int64_t>{"step-0", 2}, {"step-1", 3}}) {
+    const std::vector<std::int64_t> ids(static_cast<std::size_t>(batch), 5);
+    put_integers(dir / "dump" / step / "input_ids.npy", {batch, 1}, ids);
+    put_floats(dir / "dump" / step / "logits.npy",
+               {{batch, 1, 7}, std::vector<float>(static_cast<std::size_t>(7 * batch), 1.0F)});
+  }
+  EXPECT_EQ(run_parscope({"convert", dir / "dump", "-o", dir / "t"}).code, 2);
+  EXPECT_EQ(run_parscope({"lint", dir / "t"}).code, 2);
+  EXPECT_FALSE(fs::exists(dir / "t" / "step-00000.rank-00000.safetensors"));
+}
+
+TEST(Convert, LengthsThatWrapAroundAreRefused) {
+  const TempDir dir;
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  put_integers(dir / "dump" / "input_ids.npy", {4}, {1, 2, 3, 4});
+  put_integers(dir / "dump" / "seq_lens.npy", {3}, {kMost, kMost, 6});
+  put_floats(dir / "dump" / "logits.npy", {{4, 7}, std::vector<float>(28, 1.0F)});
+  expect_bad_input(run_parscope({"convert", dir / "dump", "-o", dir / "t", "--names", "vllm"}),
+                   "seq_lens");
 }
 
 }  // namespace

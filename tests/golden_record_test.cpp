@@ -83,6 +83,63 @@ TEST(GoldenRecord, ANumberThatWasEditedMakesTheCaseFail) {
   EXPECT_NE(damaged.out.find("is not what was recorded"), std::string::npos) << damaged.out;
 }
 
+TEST(GoldenRecord, AValueThatWasTakenAwayMakesTheCaseFail) {
+  const TempDir dir;
+  ASSERT_EQ(record(model_dir() / "expected", dir / "golden").code, 0);
+  const fs::path step = dir / "golden" / "trace" / "step-00000.rank-00000.safetensors";
+  edit_tensors(step, dir / "less.safetensors", [](const std::string& name, Tensor&) {
+    return name != "model.layers.1.mlp.down_proj";
+  });
+  fs::rename(dir / "less.safetensors", step);
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{}, {"--against", (model_dir() / "expected").string()}}) {
+    std::vector<std::string> words = {"golden", "verify", (dir / "golden").string()};
+    words.insert(words.end(), more.begin(), more.end());
+    const Ran ran = run_parscope(words);
+    EXPECT_EQ(ran.code, 1);
+    EXPECT_NE(ran.out.find("model.layers.1.mlp.down_proj is missing"), std::string::npos)
+        << ran.out;
+  }
+}
+
+TEST(GoldenRecord, OtherTokensAreAnotherRunHoweverLargeTheirNumbers) {
+  const TempDir dir;
+  ASSERT_EQ(record(model_dir() / "expected", dir / "golden").code, 0);
+  fs::create_directories(dir / "run");
+  put_file(dir / "run" / "trace.json", get_file(model_dir() / "expected" / "trace.json"));
+  const std::string file = "step-00000.rank-00000.safetensors";
+  edit_tensors(model_dir() / "expected" / file, dir / "run" / file,
+               [](const std::string& name, Tensor& t) {
+                 if (name == "input_ids") t.as<std::int64_t>()[2] ^= 1;
+                 return true;
+               });
+  const Ran ran = run_parscope({"golden", "verify", dir / "golden", "--against", dir / "run"});
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_NE(ran.out.find("input_ids"), std::string::npos) << ran.out;
+}
+
+// Beams reorder caches between the steps, a mask from outside stands in the step: both are run
+// again.
+TEST(GoldenRecord, BeamsAndMasksAreRunAgain) {
+  PS_NEEDS_REFERENCE();
+  for (const std::vector<std::string>& how :
+       {std::vector<std::string>{"--beams", "2", "--steps", "3"},
+        {"--mask", "Q=5 KV=5; causal & window(2)"}}) {
+    const TempDir dir;
+    const std::string model = bytes_model().string();
+    std::vector<std::string> words = {"trace",    model,       "-o",       dir / "t",
+                                      "--engine", "reference", "--random", "1x5",
+                                      "--device", "host",      "--quiet"};
+    words.insert(words.end(), how.begin(), how.end());
+    const Ran traced = run_parscope(words);
+    ASSERT_EQ(traced.code, 0) << traced.err;
+    ASSERT_EQ(record(dir / "t", dir / "golden", {"--model", model}).code, 0);
+    const Ran ran = run_parscope({"golden", "verify", dir / "golden"});
+    EXPECT_EQ(ran.code, 0) << ran.out;
+    EXPECT_NE(ran.out.find("computed again"), std::string::npos) << ran.out;
+  }
+}
+
 TEST(GoldenRecord, AnotherRunIsHeldToItAndTheChangeIsNamed) {
   for (const bool digest : {false, true}) {
     const TempDir dir;

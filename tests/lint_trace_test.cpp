@@ -16,6 +16,7 @@
 #include "diff/lint/lint.h"
 #include "diff/lint/trace_checks.h"
 #include "tests/support/program.h"
+#include "tests/support/raw_safetensors.h"
 
 namespace ps {
 namespace {
@@ -284,6 +285,40 @@ TEST_F(LintSteps, ParametersWithoutAGradient) {
   EXPECT_EQ(lint({zero, t}), Ids{}) << "a later step has one";
   t["grad/model.norm.weight"].as<float>()[3] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_EQ(lint({t}), Ids{"nonfinite grad/model.norm.weight"});
+}
+
+// Shapes with a zero are legal in the file; no division and no reading beyond it may follow.
+TEST(LintEmptyShapes, AMaskWithoutRowsIsBadInput) {
+  const TempDir dir;
+  const std::string ids(32, '\0');
+  put_file(dir / "z.safetensors",
+           raw_safetensors(
+               R"({"input_ids":{"dtype":"I64","shape":[1,4],"data_offsets":[0,32]},)"
+               R"("attention_mask":{"dtype":"BOOL","shape":[0,1,4,4],"data_offsets":[32,32]}})",
+               ids));
+  for (const char* command : {"lint", "diagnose"}) {
+    const Ran ran =
+        run_parscope({command, dir / "z.safetensors", "--model", bytes_model().string()});
+    EXPECT_TRUE(ran.code == 1 || ran.code == 2) << command << " " << ran.code << " " << ran.err;
+  }
+}
+
+TEST(LintEmptyShapes, AnEmptyMaskIsNotRepeatedOverAWholeOne) {
+  const TempDir dir;
+  put_file(dir / "none.safetensors",
+           raw_safetensors(
+               R"({"model:mask":{"dtype":"F32","shape":[0,1,4,4],"data_offsets":[0,0]}})", ""));
+  put_file(
+      dir / "one.safetensors",
+      raw_safetensors(R"({"model:mask":{"dtype":"F32","shape":[1,1,4,4],"data_offsets":[0,64]}})",
+                      std::string(64, '\0')));
+  for (const auto& [a, b] : {std::pair{"none", "one"}, {"one", "none"}}) {
+    const Ran ran = run_parscope(
+        {"diff", dir / (std::string(a) + ".safetensors"), dir / (std::string(b) + ".safetensors")});
+    EXPECT_NE(ran.code, 0) << a;
+    EXPECT_LE(ran.code, 2) << a;
+    EXPECT_EQ(ran.out.find("16 cells"), std::string::npos) << ran.out;
+  }
 }
 
 }  // namespace

@@ -108,7 +108,7 @@ def _judge(trace: Path, reference: Path, name: str) -> dict[str, Any]:
     if done.returncode not in (0, 1) and not done.stdout.strip():
         raise RuntimeError(f"parscope could not judge {name}: {done.stderr.strip()}")
     report: dict[str, Any] = json.loads(done.stdout)
-    if report["verdict"] != "equivalent":
+    if done.returncode != 0 or report["verdict"] != "equivalent":
         raise AssertionError(explain(report, name, reference))
     return report
 

@@ -108,7 +108,7 @@ class Recorder:
     # ---- the block ------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Recorder:
-        self._trace = TraceDir(self._out, self._rank, self._overwrite)
+        self._trace = self._new_trace(self._out)
         try:
             self._attach()
         except BaseException:
@@ -343,7 +343,14 @@ class Recorder:
         self._finish_trace()
         self._runs += 1
         self._reset()
-        self._trace = TraceDir(self._out.with_name(f"{self._out.name}.{self._runs + 1}"), self._rank, self._overwrite)
+        self._trace = self._new_trace(self._out.with_name(f"{self._out.name}.{self._runs + 1}"))
+
+    def _new_trace(self, out: Path) -> TraceDir:
+        """Rank 0 clears what an aborted run left; nobody writes before that."""
+        trace = TraceDir(out, self._rank, self._overwrite)
+        if self._world > 1:
+            torch.distributed.barrier()
+        return trace
 
     def emit(self, name: str, value: torch.Tensor) -> None:
         """One value of the step that runs; the first of its name counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -68,11 +69,23 @@ def inferred_dim(name: str, shape: torch.Size, whole: dict[str, int], ranks: int
 
 def tensor_parallel(model: nn.Module) -> int:
     """How many ranks hold parts of one weight."""
+    data = _of_data_ranks(model)
     for parameter in model.parameters():
-        if DTensor is not None and isinstance(parameter, DTensor):
-            if any(isinstance(p, Shard) for p in parameter.placements):
-                return int(parameter.device_mesh.size())
+        if DTensor is None or not isinstance(parameter, DTensor) or id(parameter) in data:
+            continue
+        sizes = [parameter.device_mesh.size(dim) for dim, p in enumerate(parameter.placements) if isinstance(p, Shard)]
+        if sizes:
+            return math.prod(sizes)
     return int(getattr(model, "_tp_size", None) or 1)
+
+
+def _of_data_ranks(model: nn.Module) -> set[int]:
+    """Parameters that FSDP shards: its ranks see other batches, and gather the weight before they use it."""
+    try:
+        from torch.distributed.fsdp import FSDPModule
+    except ImportError:
+        return set()
+    return {id(p) for m in model.modules() if isinstance(m, FSDPModule) for p in m.parameters()}
 
 
 def placements(model: nn.Module) -> dict[str, str]:

@@ -118,8 +118,11 @@ class TraceDir:
         self.partial = out.with_name(out.name + ".partial")
         self.rank = rank
         self.steps: list[dict[str, Any]] = []
-        if out.exists() and not overwrite and (not out.is_dir() or any(out.iterdir())):
-            raise CaptureError(f"{out}: is there already and not empty; give another folder, or overwrite=True")
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        # Only a trace is ever replaced: a folder of other things would be gone.
+        if taken and not (overwrite and (out / "trace.json").is_file()):
+            hint = "it holds no trace; give another folder" if overwrite else "give another folder, or overwrite=True"
+            raise CaptureError(f"{out}: is there already and not empty; {hint}")
         if rank == 0 and self.partial.exists():
             shutil.rmtree(self.partial)
 

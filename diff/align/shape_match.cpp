@@ -88,7 +88,7 @@ std::optional<ShapeMatch> repeated(std::string_view point, const TensorView& can
     const std::int64_t own = candidate.shape[axis], other = expected.shape[axis];
     if (own == other) continue;
     const bool optional = symbols[axis].starts_with("1|") && symbols[axis] != "1|S";
-    if (!optional || (own != 1 && other != 1)) return std::nullopt;
+    if (!optional || own == 0 || other == 0 || (own != 1 && other != 1)) return std::nullopt;
     whole[axis] = std::max(own, other);
     (own == 1 ? strides : other_strides)[axis] = 0;
     if (!what.empty()) what += ", ";

@@ -85,8 +85,12 @@ class Causes {
     if (missing_.empty() && wrong_.empty()) return {};
     const Result<std::vector<OpInfo>> ops = scene_.reference.ops(scene_.inputs);
     if (ops.ok()) ops_ = *ops;
-    if (!wrong_.empty() && common_factor()) return std::move(found_);
-    if (!missing_.empty() || !wrong_.empty()) cut_flow();
+    if (!wrong_.empty() && common_factor()) {
+      wrong_.clear();
+      if (!missing_.empty()) frozen();
+      return std::move(found_);
+    }
+    cut_flow();
     if (!cut_found_ && !missing_.empty()) frozen();
     if (!cut_found_) {
       unselected_keys();
@@ -375,8 +379,9 @@ class Causes {
     f.fault_class = "gradient";
     const std::int64_t at = place(*worst);
     if (at >= 0) f.where = ops_[static_cast<std::size_t>(at)].point;
-    f.message = worst->state == State::kShape
-                    ? "this gradient has another shape than its parameter"
+    f.message = worst->state == State::kShape ? "this gradient has another shape than its parameter"
+                : worst->state == State::kZero
+                    ? "this gradient is all zero, and the reference's is not"
                     : "this gradient is wrong: its error is " + number(worst->ratio) +
                           " times what rounding explains (relative " + number(worst->rel_l2) +
                           "); going backwards it is the first of " +

@@ -6,6 +6,7 @@
 
 #include "core/points.h"
 #include "diff/compare/compare.h"
+#include "diff/mask/step_mask.h"
 #include "diff/run/record.h"
 
 namespace ps {
@@ -189,11 +190,11 @@ Result<void> judge_gradients(const Trace& trace, const ModelConfig& config,
   std::int64_t past = 0;
   for (const TraceStep& step : trace.steps()) {
     if (step.rank != 0 || step.op != StepOp::kForward) continue;
-    PS_TRY(const StepInputs inputs, step_inputs(step, past));
+    PS_TRY(const StepInputs inputs, mask::step_inputs_with_mask(step, config, past));
     bool any = false;
     for (const auto& entry : step.tensors->entries()) any = any || entry.name.starts_with(kGrad);
     const bool fresh = past == 0;
-    past += inputs.length;
+    if (step.use_cache) past += inputs.length;
     if (!any) continue;
     if (!fresh) {
       return bad_input(trace.path().string(), "gradients of a step behind a cache",
@@ -209,7 +210,9 @@ Result<void> judge_gradients(const Trace& trace, const ModelConfig& config,
       row.status = status_of(g.state);
       const bool on_purpose = std::any_of(options.frozen.begin(), options.frozen.end(),
                                           [&](const std::string& p) { return matches(p, g.name); });
-      if (on_purpose && row.status == PointStatus::kMissing) row.status = PointStatus::kIgnored;
+      const bool none =
+          g.state == JudgedGradient::State::kMissing || g.state == JudgedGradient::State::kZero;
+      if (on_purpose && none) row.status = PointStatus::kIgnored;
       row.max_abs = g.max_abs, row.rel_l2 = g.rel_l2, row.ratio = g.ratio;
       row.compared = count_of(g.shape);
       report.points.push_back(std::move(row));

@@ -243,7 +243,7 @@ Result<void> unpage(Work& work, const BatchMap& batch) {
 // "c": each sequence's slots from its first token on, to the columns that its tokens have.
 void place_slots(Work& work, const BatchMap& batch) {
   const std::size_t at = find_letter(work, "c");
-  if (at == work.letters.size()) return;
+  if (at == work.letters.size() || batch.batch == 0) return;  // 0: the run names no tokens
   const auto tokens = tokens_at(batch);
   const std::size_t rows = find_letter(work, "B");
   // The sequence that an outer index belongs to, where B stands anywhere before c.
@@ -261,7 +261,8 @@ void place_slots(Work& work, const BatchMap& batch) {
 // C may be longer than the cache: what is behind it is room that was not used.
 void cut_columns(Work& work, const BatchMap& batch) {
   const std::size_t at = find_letter(work, "C");
-  if (at == work.letters.size() || work.value.shape()[at] <= batch.columns) return;
+  if (at == work.letters.size() || batch.batch == 0) return;
+  if (work.value.shape()[at] <= batch.columns) return;
   work.value = slice(work.value.view(), at, 0, batch.columns);
 }
 

@@ -104,10 +104,14 @@ Result<std::vector<std::int64_t>> BatchTracker::lengths_of(const RawInputs& raw,
     return std::vector<std::int64_t>(static_cast<std::size_t>(batch_), 1);
   if (const TensorView* lens = find(raw, "seq_lens"); lens != nullptr) {
     std::vector<std::int64_t> out = integers(*lens);
+    // Whatever a file says, no sequence is longer than all tokens there can be.
+    constexpr std::int64_t kMost = std::int64_t{1} << 40;
+    for (std::int64_t& n : out) n = std::clamp<std::int64_t>(n, 0, kMost);
     for (std::size_t b = 0; started_ && b < out.size() && b < real_.size(); ++b) {
       out[b] -= std::count(real_[b].begin(), real_[b].end(), true);
     }
-    const bool good = std::all_of(out.begin(), out.end(), [](std::int64_t n) { return n > 0; });
+    const bool good =
+        std::all_of(out.begin(), out.end(), [&](std::int64_t n) { return n > 0 && n <= tokens; });
     if (good && std::accumulate(out.begin(), out.end(), std::int64_t{0}) == tokens) return out;
     return bad_input("seq_lens", "less what is cached already, do not add up to the tokens",
                      std::to_string(tokens), to_string(out));

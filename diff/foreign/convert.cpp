@@ -1,6 +1,7 @@
 #include "diff/foreign/convert.h"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 #include <stdlib.h>
 
@@ -41,6 +42,13 @@ std::int64_t layers_of_names(const std::vector<std::string>& names) {
       ".*(?:layers|layer|blk|h)\\.([0-9]{1,5})(?:[^0-9].*)?|.*-([0-9]{1,5})");
   std::int64_t most = 0;
   for (const std::string& name : names) {
+    constexpr std::string_view kStates = "hidden_states.";  // the embedding, then each layer's
+    if (name.starts_with(kStates)) {
+      std::int64_t n = 0;
+      std::from_chars(name.data() + kStates.size(), name.data() + name.size(), n);
+      most = std::max(most, std::min<std::int64_t>(n, 99999));
+      continue;
+    }
     std::smatch m;
     if (name.size() > 512 || !std::regex_match(name, m, kLayer)) continue;
     most = std::max(most, std::int64_t{std::stoll(m[1].matched ? m[1] : m[2])} + 1);
@@ -100,7 +108,11 @@ class Converter {
     if (rules_ != nullptr && rules_->ggml_dims) reversed_ = mostly_reversed(step, batch.map);
     for (const NamedTensor& t : step.tensors) {
       if (std::find(used.begin(), used.end(), t.name) != used.end()) {
-        if (!inputs && is_step_input(t.name)) PS_TRY_VOID(writer_.add(t.name, t.view));
+        // What StepInputs cannot hold goes as it came: a mask of every query and key.
+        const bool mask = t.view.shape.size() == 4;
+        if (is_step_input(t.name) && (!inputs || mask)) {
+          PS_TRY_VOID(writer_.add(t.name, t.view));
+        }
         continue;
       }
       PS_TRY_VOID(one_value(t, batch, written));
@@ -230,7 +242,7 @@ class Converter {
   // The value under its name, in an order of axes that the table of points allows.
   Result<void> write(const NamedTensor& t, const std::string& point, const TensorView& value,
                      const StepBatch& batch, std::set<std::string>& written) {
-    const std::string name = canonical_point(point) == point ? point : canonical_point(point);
+    const std::string name = canonical_point(point);
     if (name.empty()) return {};
     if (!written.insert(name).second) {
       out_.notes.push_back(t.name + " would be " + name + " too, and was left out");
@@ -330,7 +342,13 @@ Result<Conversion> convert(const ForeignRun& run, const std::string& source,
   PS_TRY(TraceWriter writer, TraceWriter::create(dir, std::move(manifest)));
   Converter converter(run, options, rules ? &*rules : nullptr, config ? &*config : nullptr, out,
                       writer);
-  PS_TRY_VOID(converter.run());
+  if (const Result<void> ran = converter.run(); !ran.ok()) {
+    for (const ForeignStep& step : run.steps) {  // half a trace must not read as a whole one
+      std::error_code ec;
+      fs::remove(dir / step_file_name(step.meta.step, step.meta.rank), ec);
+    }
+    return ran.error();
+  }
   PS_TRY_VOID(writer.close());
   std::sort(out.unmatched.begin(), out.unmatched.end());
   out.unmatched.erase(std::unique(out.unmatched.begin(), out.unmatched.end()), out.unmatched.end());
@@ -348,7 +366,7 @@ struct ForeignTrace::Folder {
 Result<ForeignTrace> ForeignTrace::open(const fs::path& path, const ConvertOptions& options) {
   PS_TRY(ForeignRun run, read_foreign(path));
   ForeignTrace out;
-  out.path_ = path;
+  out.path_ = trace_folder(path);
   if (!needs_conversion(run, options)) {
     out.trace_ = *std::move(run.trace);
     return out;

@@ -11,6 +11,7 @@ namespace ps {
 namespace {
 
 constexpr std::size_t kMostValues = 1 << 22;
+constexpr std::size_t kMostHeld = std::size_t{64} << 20;  // bytes of strings, lists and shapes
 using Kind = PickleValue::Kind;
 
 class Machine {
@@ -21,7 +22,9 @@ class Machine {
   Result<Pickle> run() {
     while (true) {
       PS_TRY(const std::uint64_t op, number(1));
-      if (out_.values.size() > kMostValues) return wrong("has too many values");
+      // A string may be taken from the memo, and copied, any number of times.
+      const bool large = held_ > kMostHeld + 16 * bytes_.size();
+      if (out_.values.size() > kMostValues || large) return wrong("has too many values");
       if (op == '.') {
         if (stack_.size() != 1)
           return wrong("ends with " + std::to_string(stack_.size()) + " values");
@@ -62,6 +65,8 @@ class Machine {
   }
 
   void push(PickleValue value) {
+    held_ += value.text.size() + sizeof(ValueId) * value.items.size() +
+             sizeof(std::int64_t) * (value.shape.size() + value.strides.size());
     out_.values.push_back(std::move(value));
     stack_.push_back(static_cast<ValueId>(out_.values.size() - 1));
   }
@@ -347,7 +352,7 @@ class Machine {
 
   std::span<const std::byte> bytes_;
   const std::string& where_;
-  std::size_t at_ = 0;
+  std::size_t at_ = 0, held_ = 0;
   Pickle out_;
   std::vector<ValueId> stack_;
   std::vector<std::size_t> marks_;

@@ -31,6 +31,12 @@ Result<std::vector<NamedTensor>> read_safetensors(const fs::path& path) {
 }
 
 // A trace as it is: its steps, its manifest.
+bool is_step_file(const fs::path& file) {
+  const std::string name = file.filename().string();
+  return name.starts_with("step-") && name.find(".rank-") != name.npos &&
+         file.extension() == ".safetensors";
+}
+
 Result<ForeignRun> from_trace(const fs::path& path) {
   PS_TRY(Trace trace, Trace::open(path));
   ForeignRun run;
@@ -124,10 +130,10 @@ Result<std::vector<NamedTensor>> read_tensors(const fs::path& path,
   if (kind == ".npz") return parse_npz(file.bytes, file.keep, where);
   if (kind == ".pt" || kind == ".pth" || kind == ".bin") {
     PS_TRY(TorchFile read, parse_torch_file(file.bytes, file.keep, path.stem().string(), where));
-    if (!read.skipped.empty()) {
-      notes.push_back(where + ": " + std::to_string(read.skipped.size()) +
-                      " values that are no tensors left out (" + read.skipped[0] +
-                      (read.skipped.size() > 1 ? ", ...)" : ")"));
+    if (read.skipped > 0) {
+      notes.push_back(where + ": " + std::to_string(read.skipped) +
+                      " values that are no tensors left out (" + read.first_skipped +
+                      (read.skipped > 1 ? ", ...)" : ")"));
     }
     return std::move(read.tensors);
   }
@@ -135,7 +141,22 @@ Result<std::vector<NamedTensor>> read_tensors(const fs::path& path,
                    "a trace, .safetensors, .npy, .npz or .pt", kind.empty() ? "no ending" : kind);
 }
 
-Result<ForeignRun> read_foreign(const fs::path& path) {
+fs::path trace_folder(const fs::path& path) {
+  if (path.filename() != "trace.json") return path;
+  return path.has_parent_path() ? path.parent_path() : ".";
+}
+
+bool is_trace_folder(const fs::path& path) {
+  std::error_code ec;
+  if (fs::exists(path / "trace.json", ec)) return true;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path, ec)) {
+    if (is_step_file(entry.path())) return true;
+  }
+  return false;
+}
+
+Result<ForeignRun> read_foreign(const fs::path& named) {
+  const fs::path path = trace_folder(named);
   std::error_code ec;
   if (!fs::exists(path, ec)) {
     return bad_input(path.string(), "does not exist",
@@ -149,14 +170,8 @@ Result<ForeignRun> read_foreign(const fs::path& path) {
     run.steps.push_back(std::move(step));
     return run;
   }
-  if (fs::exists(path / "trace.json", ec)) return from_trace(path);
+  if (is_trace_folder(path)) return from_trace(path);
   PS_TRY(const std::vector<fs::path> files, files_below(path));
-  const auto is_step = [&](const fs::path& file) {
-    const std::string name = file.filename().string();
-    return file.parent_path() == path && name.starts_with("step-") &&
-           name.find(".rank-") != name.npos && file.extension() == ".safetensors";
-  };
-  if (std::any_of(files.begin(), files.end(), is_step)) return from_trace(path);
   if (files.empty()) {
     return bad_input(path.string(), "holds no tensors", ".npy, .npz, .pt or .safetensors files");
   }

@@ -26,6 +26,9 @@ struct ForeignRun {
 
 // Steps and ranks stand in the names of files and folders: step-3, Pass00003, iter_3, rank1, TP1.
 // A .npy is named by its path below its step; a file of many tensors names them itself.
+std::filesystem::path trace_folder(
+    const std::filesystem::path& path);  // of its trace.json; else itself
+bool is_trace_folder(const std::filesystem::path& path);
 Result<ForeignRun> read_foreign(const std::filesystem::path& path);
 
 // The tensors of one .npy, .npz, .pt, .pth, .bin (torch) or .safetensors file.

@@ -13,6 +13,7 @@ namespace {
 
 using Kind = PickleValue::Kind;
 constexpr int kDeepest = 64;
+constexpr std::size_t kLongestPath = 4096;
 constexpr std::size_t kMostTensors = 1 << 20;
 
 class Reader {
@@ -22,7 +23,7 @@ class Reader {
       : root_(std::move(root)), keep_(keep), where_(where) {
     for (const ZipMember& m : members) {
       members_[m.name] = &m;
-      copies_left_ += 4 * m.size;
+      copies_left_ += 4 * m.packed.size();
     }
   }
 
@@ -47,6 +48,7 @@ class Reader {
   Result<void> walk(ValueId id, const std::string& path, const std::string& stem, int depth) {
     // A list that holds itself, or the same list many times over, would be walked for ever.
     if (++visited_ > kMostTensors * 4) return bad_input(where_, "holds too many values");
+    if (path.size() > kLongestPath) return bad_input(where_, "has a key that is too long");
     if (depth > kDeepest)
       return bad_input(where_, "is nested too deeply", "at most 64 levels", path);
     const PickleValue& value = pickle_[id];
@@ -71,7 +73,9 @@ class Reader {
       }
       return {};
     }
-    if (value.kind != Kind::kNone) out_.skipped.push_back(path.empty() ? stem : path);
+    if (value.kind != Kind::kNone && out_.skipped++ == 0) {
+      out_.first_skipped = path.empty() ? stem : path;
+    }
     return {};
   }
 

@@ -8,7 +8,8 @@ namespace ps {
 
 struct TorchFile {
   std::vector<NamedTensor> tensors;
-  std::vector<std::string> skipped;  // paths of numbers and strings, which are no tensors
+  std::size_t skipped = 0;    // numbers and strings, which are no tensors
+  std::string first_skipped;  // its path
 };
 // A file that is one tensor gives it the name `stem`.
 Result<TorchFile> parse_torch_file(std::span<const std::byte> bytes,

@@ -56,6 +56,12 @@ Result<std::int64_t> checked_count(const Shape& shape, DType dtype, std::uint64_
     if (n < 0) return bad_input(where, "has a negative size", "", to_string(shape));
     empty = empty || n == 0;
   }
+  std::int64_t bytes = size_of(dtype);
+  for (const std::int64_t n : shape) {  // strides of an empty tensor must not overflow either
+    if (__builtin_mul_overflow(bytes, std::max<std::int64_t>(n, 1), &bytes)) {
+      return bad_input(where, "has a shape whose size overflows", "", to_string(shape));
+    }
+  }
   if (empty) return std::int64_t{0};
   const auto element = static_cast<std::uint64_t>(size_of(dtype));
   const std::uint64_t most = room / element;

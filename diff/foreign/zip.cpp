@@ -1,8 +1,9 @@
 #include "diff/foreign/zip.h"
 
-#include <array>
 #include <optional>
 #include <set>
+
+#include "core/crc32.h"
 
 namespace ps {
 
@@ -77,23 +78,6 @@ void read_extra64(const Numbers& n, std::uint64_t at, std::uint64_t end, std::ui
   }
 }
 
-std::uint32_t crc_of(std::span<const std::byte> bytes) {
-  static const auto kTable = [] {
-    std::array<std::uint32_t, 256> table{};
-    for (std::uint32_t i = 0; i < 256; ++i) {
-      std::uint32_t c = i;
-      for (int bit = 0; bit < 8; ++bit) c = c >> 1U ^ ((c & 1U) != 0 ? 0xedb88320U : 0U);
-      table[i] = c;
-    }
-    return table;
-  }();
-  std::uint32_t crc = 0xffffffffU;
-  for (const std::byte b : bytes) {
-    crc = crc >> 8U ^ kTable[(crc ^ std::to_integer<std::uint32_t>(b)) & 0xffU];
-  }
-  return ~crc;
-}
-
 }  // namespace
 
 bool looks_like_zip(std::span<const std::byte> bytes) {
@@ -110,7 +94,7 @@ Result<std::vector<ZipMember>> zip_members(std::span<const std::byte> bytes,
   const Numbers n(bytes);
   std::vector<ZipMember> out;
   std::set<std::string> names;
-  std::uint64_t at = directory.offset;
+  std::uint64_t at = directory.offset, total = 0;
   for (std::uint64_t i = 0; i < directory.members; ++i) {
     const auto broken = [&](const std::string& what) {
       return bad_input(where, "is a broken zip archive: " + what, "",
@@ -137,6 +121,8 @@ Result<std::vector<ZipMember>> zip_members(std::span<const std::byte> bytes,
     }
     const std::uint64_t data = offset + 30 + n.or_zero(offset + 26, 2) + n.or_zero(offset + 28, 2);
     if (!n.get(data, packed)) return broken(m.name + " is cut off");
+    total += packed;
+    if (total > bytes.size()) return broken("its members lie on one another");
     m.packed = bytes.subspan(data, packed);
     m.deflated = method == 8;
     m.size = size;
@@ -155,7 +141,7 @@ Result<FileBytes> zip_data(const ZipMember& member, const std::shared_ptr<const 
     auto kept = std::make_shared<std::vector<std::byte>>(std::move(plain));
     out = {std::span<const std::byte>(*kept), kept};
   }
-  if (crc == Crc::kChecked && crc_of(out.bytes) != member.crc) {
+  if (crc == Crc::kChecked && crc32_of(out.bytes) != member.crc) {
     return bad_input(where, "is damaged: its check sum is another one");
   }
   return out;

@@ -1,7 +1,6 @@
 #include "diff/golden/recorded.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
@@ -13,6 +12,7 @@
 #include "diff/align/ignored_cells.h"
 #include "diff/align/pairing.h"
 #include "diff/compare/compare.h"
+#include "diff/mask/step_mask.h"
 
 namespace ps {
 
@@ -120,6 +120,11 @@ std::string name_of(const RecordedKey& key) {
          " " + std::get<2>(key);
 }
 
+// What its numbers may differ by: integers by nothing, whatever type the run computes in.
+DType bounded_as(DType stored, DType run) {
+  return is_floating(stored) ? coarser(stored, run) : stored;
+}
+
 std::map<RecordedKey, Digest> digests_of(const Trace& trace) {
   std::map<RecordedKey, Digest> out;
   for (const TraceStep& step : trace.steps()) {
@@ -142,8 +147,8 @@ std::vector<GoldenChange> changes(const std::map<RecordedKey, Digest>& fresh, DT
       continue;
     }
     const DigestMatch match =
-        match_digests(found->second, digest, coarser(found->second.dtype, fresh_dtype),
-                      coarser(digest.dtype, old.dtype), layers);
+        match_digests(found->second, digest, bounded_as(found->second.dtype, fresh_dtype),
+                      bounded_as(digest.dtype, old.dtype), layers);
     if (!match.ok) out.push_back({name_of(key), match.what});
   }
   for (const auto& [key, digest] : fresh) {
@@ -193,11 +198,10 @@ std::string golden_text(const RecordedGolden& g) {
 // A run of an engine on the golden's inputs, point by point.
 class Against final : public Tap {
  public:
-  Against(const RecordedGolden& golden, const TraceStep& step, const Trace& stored, DType run)
+  Against(const RecordedGolden& golden, const TraceStep& step, DType run)
       : golden_(golden),
         step_(step),
         ignored_(step),
-        stored_(stored),
         run_(run),
         layers_(layers_of(golden.points)) {}
 
@@ -210,7 +214,7 @@ class Against final : public Tap {
     if (found == golden_.points.end()) return;
     ++compared;
     const Digest& expected = found->second;
-    const DType a = coarser(value.dtype, run_), b = coarser(expected.dtype, golden_.dtype);
+    const DType a = bounded_as(value.dtype, run_), b = bounded_as(expected.dtype, golden_.dtype);
     const TensorView* full = golden_.digests_only ? nullptr : step_.tensors->find(name);
     std::string what;
     if (full != nullptr && full->shape == value.shape) {
@@ -242,10 +246,27 @@ class Against final : public Tap {
   const RecordedGolden& golden_;
   const TraceStep& step_;
   IgnoredCells ignored_;
-  const Trace& stored_;
   DType run_;
   std::int64_t layers_;
 };
+
+// Nothing in the stored trace was changed, taken away or added.
+Result<void> as_recorded(const fs::path& dir, const RecordedGolden& golden, const Trace& stored) {
+  const std::string where = dir.filename().string();
+  const std::map<RecordedKey, Digest> have = digests_of(stored);
+  for (const auto& [key, digest] : have) {
+    const auto found = golden.points.find(key);
+    if (found == golden.points.end() || found->second.hash != digest.hash) {
+      return bad_input(where, name_of(key) + " is not what was recorded");
+    }
+  }
+  for (const auto& [key, digest] : golden.points) {
+    if (is_kept(std::get<2>(key), golden.digests_only) && !have.contains(key)) {
+      return bad_input(where, name_of(key) + " is missing from the stored trace");
+    }
+  }
+  return {};
+}
 
 Error differs(const fs::path& dir, std::vector<GoldenChange> wrong) {
   std::stable_sort(wrong.begin(), wrong.end(), [](const GoldenChange& a, const GoldenChange& b) {
@@ -335,12 +356,7 @@ Result<RecordedResult> record_golden(const Trace& trace, const fs::path& dir,
 Result<std::string> verify_recorded(const fs::path& dir, const GoldenOptions& options) {
   PS_TRY(const RecordedGolden golden, read_recorded(dir));
   PS_TRY(const Trace stored, Trace::open(dir / "trace"));
-  for (const auto& [key, digest] : digests_of(stored)) {
-    const auto found = golden.points.find(key);
-    if (found == golden.points.end() || found->second.hash != digest.hash) {
-      return bad_input(dir.filename().string(), name_of(key) + " is not what was recorded");
-    }
-  }
+  PS_TRY_VOID(as_recorded(dir, golden, stored));
   const std::string kind = golden.digests_only ? " digests" : " values";
   std::string said = std::to_string(golden.points.size()) + kind + " of " +
                      golden.provenance.producer + ", as recorded";
@@ -348,6 +364,9 @@ Result<std::string> verify_recorded(const fs::path& dir, const GoldenOptions& op
   if (golden.model.empty() || !fs::exists(dir / golden.model / "config.json", ec)) {
     return said + (golden.model.empty() ? "; no model to run (golden verify --against TRACE)"
                                         : "; its model " + golden.model + " is not here");
+  }
+  if (stored.manifest().tensor_parallel > 1) {
+    return said + "; a run of several ranks is not run again (golden verify --against TRACE)";
   }
   PS_TRY(const Model model, open_model(dir / golden.model));
   EngineOptions engine_options;
@@ -358,20 +377,28 @@ Result<std::string> verify_recorded(const fs::path& dir, const GoldenOptions& op
   std::vector<GoldenChange> wrong;
   std::int64_t compared = 0;
   for (const TraceStep& step : stored.steps()) {
-    if (step.op != StepOp::kForward || step.rank != 0) continue;
-    PS_TRY(const StepInputs inputs, step_inputs(step, engine->past()));
-    Against tap(golden, step, stored, engine_options.dtype);
+    if (step.rank != 0) continue;
+    if (step.op == StepOp::kReorderCache) {
+      NoTap none;
+      PS_TRY_VOID(engine->reorder_cache(step.beam_idx, none));
+    }
+    if (step.op != StepOp::kForward) continue;
+    PS_TRY(const StepInputs inputs,
+           mask::step_inputs_with_mask(step, model.config, engine->past()));
+    Against tap(golden, step, engine_options.dtype);
     PS_TRY_VOID(engine->forward(inputs, tap));
     wrong.insert(wrong.end(), tap.wrong.begin(), tap.wrong.end());
     compared += tap.compared;
   }
   if (!wrong.empty()) return differs(dir, std::move(wrong));
+  if (compared == 0) return said + "; its model computes none of them";
   return said + "; " + std::to_string(compared) + " of them computed again and within bounds";
 }
 
 Result<std::string> verify_recorded_against(const fs::path& dir, const Trace& run) {
   PS_TRY(const RecordedGolden golden, read_recorded(dir));
   PS_TRY(const Trace stored, Trace::open(dir / "trace"));
+  PS_TRY_VOID(as_recorded(dir, golden, stored));
   std::vector<GoldenChange> wrong;
   std::int64_t compared = 0;
   const auto step_of = [&](const TraceStep& want) -> const TraceStep* {
@@ -386,7 +413,7 @@ Result<std::string> verify_recorded_against(const fs::path& dir, const Trace& ru
       wrong.push_back({"step " + std::to_string(step.step), "is not in the run"});
       continue;
     }
-    Against tap(golden, step, stored, run.run_dtype());
+    Against tap(golden, step, run.run_dtype());
     std::vector<std::string> have;
     for (const SafetensorsFile::Entry& e : mine->tensors->entries()) {
       tap.take(e.name, e.view);

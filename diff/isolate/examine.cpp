@@ -68,6 +68,9 @@ Tensor before_step(const TensorView& cache, std::int64_t fresh) {
 // without its new slots; else rebuilt by the reference from what was captured then.
 class PastCaches {
  public:
+  static bool is_cache_of(const TensorView& value, std::int64_t rows) {
+    return value.shape.size() == 4 && value.shape[0] == rows;
+  }
   std::optional<TensorView> find(const std::string& point, const StepValues& now,
                                  std::int64_t fresh) {
     if (const auto it = known_.find(point); it != known_.end()) return it->second.view();
@@ -79,12 +82,13 @@ class PastCaches {
     return it == rebuilt_.end() ? std::nullopt : std::optional(it->second.view());
   }
   // After a step: its captured caches become the past; the others are rebuilt where they can be.
+  // A cache of another form than [rows,K,C,D] is a finding of its own, and no past.
   void advance(const StepValues& now, ReferenceStep& reference, const PointLookup& lookup,
-               DType run) {
+               DType run, std::int64_t rows) {
     std::map<std::string, Tensor> captured, rebuilt;
     for (const OpInfo& op : reference.ops()) {
       if (!is_cache(op.point)) continue;
-      if (const auto value = now.find(op.point)) {
+      if (const auto value = now.find(op.point); value && is_cache_of(*value, rows)) {
         captured.insert_or_assign(op.point, Tensor::copy_of(*value));
         continue;
       }
@@ -109,8 +113,10 @@ class PastCaches {
     for (auto* caches : {&known_, &rebuilt_}) {
       for (auto& [name, cache] : *caches) cache = rows_of_beams(cache.view(), beam_idx, replicas);
     }
+    const std::int64_t rows = replicas * static_cast<std::int64_t>(beam_idx.size());
     for (const auto& [name, view] : now.all()) {
-      if (is_cache(name)) known_.insert_or_assign(name, Tensor::copy_of(view));
+      if (is_cache(name) && is_cache_of(view, rows))
+        known_.insert_or_assign(name, Tensor::copy_of(view));
     }
   }
   const std::map<std::string, Tensor>& known() const { return known_; }
@@ -222,7 +228,11 @@ Result<Report> examine_rank(const Trace& trace, std::int64_t rank, const Model& 
       if (options.name_causes) investigator.look(step.step, point);
     });
     for (const OpInfo& op : truth->ops()) PS_TRY_VOID(judge.judge(op, lookup));
-    past_caches.advance(values, *truth, lookup, run);
+    past_caches.advance(values, *truth, lookup, run, config.replicas * inputs.batch);
+    if (!step.use_cache) {  // the next call starts anew
+      reference.reset();
+      past_caches = {};
+    }
     PS_TRY_VOID(truth->finish());
     report.points.insert(report.points.end(), judge.rows().begin(), judge.rows().end());
     add_unmatched(step, values, truth->ops(), report);

@@ -21,6 +21,7 @@ Tensor rows_of_beams(const TensorView& cache, const std::vector<std::int64_t>& b
   for (std::int64_t p = 0; p < replicas; ++p) {
     for (std::int64_t b = 0; b < beams; ++b) {
       const auto from = static_cast<std::size_t>(p * batch + beam_idx[static_cast<std::size_t>(b)]);
+      if (from >= static_cast<std::size_t>(cache.shape[0])) continue;
       std::copy_n(cache.bytes.data() + from * row, row,
                   out.bytes().data() + static_cast<std::size_t>(p * beams + b) * row);
     }

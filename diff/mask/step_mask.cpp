@@ -38,7 +38,7 @@ StepMask cells_of(const Mask& mask, const StepSize& size, std::int64_t heads) {
 
 Result<void> check_rows_and_heads(const Dims& dims, const StepSize& size,
                                   const std::string& where) {
-  if (dims.B != 1 && (dims.B > size.batch || size.batch % dims.B != 0)) {
+  if (dims.B < 1 || dims.B > size.batch || size.batch % dims.B != 0) {
     return bad_input(where, "the mask has another batch", "1 or " + std::to_string(size.batch),
                      std::to_string(dims.B));
   }

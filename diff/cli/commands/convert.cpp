@@ -62,6 +62,9 @@ std::string json_of(const Conversion& c, const std::string& source, const std::s
 
 Result<int> run(const Arguments& arguments) {
   if (arguments.has("--show") && arguments.positionals().empty()) {
+    if (arguments.has("--json")) {
+      return wrong_usage(convert_command(), "--show prints rules; --json goes with INPUT");
+    }
     return show(arguments.get("--show"));
   }
   PS_TRY(const std::string source, only_positional(convert_command(), arguments, "INPUT"));

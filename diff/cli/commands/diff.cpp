@@ -28,13 +28,6 @@ constexpr Option kOptions[] = {
     kJson,
     kQuiet};
 
-// A trace's folder, whoever names its trace.json; else the path itself.
-std::filesystem::path trace_path(const std::string& word) {
-  const std::filesystem::path path = word;
-  if (path.filename() != "trace.json") return path;
-  return path.has_parent_path() ? path.parent_path() : ".";
-}
-
 Result<double> tolerance_number(const std::string& text, const std::string& all) {
   char* end = nullptr;
   const double x = std::strtod(text.c_str(), &end);
@@ -97,15 +90,15 @@ Result<int> run(const Arguments& arguments) {
     PS_TRY_VOID(prepare_report_dir(files.dir));
   }
   options.divergence = [&](const PointRow& row, const std::function<double(std::int64_t)>& ratio) {
-    if (files.dir.empty()) return;
+    if (files.dir.empty() || files.pictures.size() >= 3) return;
     ErrorGridBuilder builder(row.shape);
     for (std::int64_t i = 0; i < count_of(row.shape); ++i) builder.add(i, ratio(i));
     files.pictures.push_back({row.step, row.rank, row.point, row.shape, builder.grid()});
   };
   PS_TRY(ConvertOptions how, convert_options(arguments));
-  PS_TRY(ForeignTrace candidate, ForeignTrace::open(trace_path(words[0]), how));
+  PS_TRY(ForeignTrace candidate, ForeignTrace::open(words[0], how));
   how.names.clear();  // --names is the candidate's; the other's are recognised
-  PS_TRY(ForeignTrace expected, ForeignTrace::open(trace_path(words[1]), how));
+  PS_TRY(ForeignTrace expected, ForeignTrace::open(words[1], how));
   tell_conversion(candidate, words[0]);
   tell_conversion(expected, words[1]);
   PS_TRY(const JoinedPair joined, join_pair(candidate.take(), expected.take()));

@@ -23,7 +23,7 @@ constexpr Option kOptions[] = {
     kThreads,
     {"-o", "DIR", "record: the golden's folder"},
     {"--digest", "",
-     "record: only digests and sampled values, a few kilobytes a point less;\n"
+     "record: only digests and sampled values, about 2 KB a point of any size;\n"
      "a change anywhere in a value is still seen"},
     {"--model", "DIR", "record: the model; verify runs it again where it is there"},
     kNames,
@@ -116,6 +116,17 @@ Result<int> record_command(const Arguments& arguments) {
   }
   const std::string dir = arguments.get("-o");
   PS_TRY(const RecordedResult made, record_golden(run.trace(), dir, request));
+  if (arguments.has("--json")) {
+    std::string list;
+    for (const GoldenChange& c : made.changes) {
+      list += std::string(list.empty() ? "" : ", ") + "{\"point\": " + json_string(c.point) +
+              ", \"what\": " + json_string(c.what) + "}";
+    }
+    print("{\"golden\": " + json_string(dir) + ", \"points\": " + std::to_string(made.points) +
+          ", \"written\": " + (made.written ? "true" : "false") + ", \"changed\": [" + list +
+          "]}\n");
+    return made.written ? 0 : 1;
+  }
   std::string out;
   for (const GoldenChange& c : made.changes) out += "changed  " + c.point + " " + c.what + "\n";
   if (!made.written) {

@@ -48,8 +48,9 @@ Result<int> run(const Arguments& arguments) {
   }
   // A cache file alone has names that mean something here already: only --names converts it.
   const std::string kind = path.extension().string();
-  const bool foreign =
-      arguments.has("--names") || kind == ".npz" || kind == ".npy" || kind == ".pt";
+  const bool dump = fs::is_directory(path, ec) && !is_trace_folder(path);
+  const bool foreign = arguments.has("--names") || dump || kind == ".npz" || kind == ".npy" ||
+                       kind == ".pt" || kind == ".pth" || kind == ".bin";
   if (!foreign) {
     PS_TRY(const Report report, lint_trace(path, model));
     return told(report, path, arguments);

@@ -114,8 +114,9 @@ Result<int> show_lists(const Arguments& a, const MaskRequest& r, const Mask& m,
   const std::int64_t size = r.read.bq, rows = (d.KV + size - 1) / size - (d.KV - d.Q) / size;
   const Json* inner = &json;
   int depth = 0;
-  while (inner->is(Json::Kind::kArray) && !inner->items.empty() && depth < 5) {
+  while (inner->is(Json::Kind::kArray) && depth < 5) {
     ++depth;
+    if (inner->items.empty()) break;  // a row without blocks, as left padding makes them
     inner = &inner->items[0];
   }
   const bool planes = depth == 4;
@@ -165,7 +166,10 @@ Result<int> show(const Arguments& a, const MaskRequest& r, const std::string& wo
     why_text = why.text() + "\n";
   }
   PS_TRY(const auto plane, plane_of(r, reading.mask, nullptr));
-  if (a.has("--lists")) return show_lists(a, r, reading.mask, plane);
+  if (a.has("--lists")) {
+    if (json) return wrong_usage(mask_command(), "--lists draws; it goes without --json");
+    return show_lists(a, r, reading.mask, plane);
+  }
   const mask::View view{&reading.mask, nullptr, program, plane.first, plane.second};
   PS_TRY_VOID(write_png(a, view));
   report.inputs.emplace_back("mask", mask_facts_json(reading.mask, r));

@@ -115,7 +115,12 @@ Result<int> run(const Arguments& arguments) {
   if (arguments.has("--candidate")) options.candidate = arguments.get("--candidate");
   PS_TRY(const SparseCase subject,
          open_sparse_case(std::vector<std::filesystem::path>(words.begin() + 1, words.end())));
-  if (words[0] == "show") return show(arguments, subject);
+  if (words[0] == "show") {
+    if (arguments.has("--json")) {
+      return wrong_usage(sparse_command(), "show draws; --json goes with check");
+    }
+    return show(arguments, subject);
+  }
   PS_TRY_VOID(write_png(arguments, subject));
   PS_TRY(const std::unique_ptr<SparseReference> reference,
          open_sparse_reference(subject.config, subject.weights));

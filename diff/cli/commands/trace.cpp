@@ -100,7 +100,7 @@ Result<void> check_patterns(const std::vector<std::string>& patterns, const Mode
   return {};
 }
 
-// The gradients go into a step of their own, after the others.
+// One step: the prompt, its points, and their gradients.
 Result<void> record_gradients(Reference& reference, const RunPlan& plan, Loss loss,
                               const std::filesystem::path& dir, TraceManifest manifest,
                               const RecordOptions& options) {
@@ -222,7 +222,7 @@ Result<int> trace(const Arguments& arguments, const RankPlace* place, World* wor
     if (!choice.reference) {
       return bad_input("--grad", "the model has no backward pass", "--engine reference");
     }
-    for (const char* other : {"--steps", "--chunk", "--beams", "--tp"}) {
+    for (const char* other : {"--steps", "--chunk", "--beams", "--tp", "--mask"}) {
       if (!arguments.has(other)) continue;
       return bad_input("--gradients", "is one pass over the whole prompt",
                        "no " + std::string(other));
