@@ -59,6 +59,9 @@ class PlantSite {
   bool has(const std::string& tensor) const { return model_.checkpoint->peek(tensor) != nullptr; }
   std::vector<double> stored(const std::string& tensor) const;  // its values; PS_CHECK has()
   bool cross_kv() const;  // a layer attends over the tokens of all replicas
+  // The weights of the aggregation change something: where every replica sees the tokens of all,
+  // their outputs are the same.
+  bool weighs() const { return config().aggregates() && !cross_kv(); }
 
  private:
   const Model& model_;

@@ -5,7 +5,7 @@ namespace {
 
 std::optional<Plant> make(PlantSite& site) {
   Plant plant;
-  if (!site.config().aggregates() || site.config().attn_smooth == 0) return std::nullopt;
+  if (!site.weighs() || site.config().attn_smooth == 0) return std::nullopt;
   plant.config = [](ModelConfig& config) { config.attn_smooth = 0; };
   return plant;
 }

@@ -5,7 +5,7 @@ namespace {
 
 std::optional<Plant> make(PlantSite& site) {
   Plant plant;
-  if (!site.config().aggregates()) return std::nullopt;
+  if (!site.weighs()) return std::nullopt;
   plant.after = [](const Planting& at) {
     if (at.point != "model:aggregated") return;
     write(at.value, read(at.points.at("model.norm").narrowed(0, 0, at.inputs.batch)));

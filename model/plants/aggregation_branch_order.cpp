@@ -5,7 +5,7 @@ namespace {
 
 std::optional<Plant> make(PlantSite& site) {
   Plant plant;
-  if (!site.config().aggregates()) return std::nullopt;
+  if (!site.weighs()) return std::nullopt;
   const auto p = static_cast<std::size_t>(site.config().replicas);
   const auto h = static_cast<std::size_t>(site.config().hidden_size);
   plant.weight = [=](const std::string& name, Tensor& value) {

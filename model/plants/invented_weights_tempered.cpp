@@ -6,7 +6,7 @@ namespace {
 std::optional<Plant> make(PlantSite& site) {
   Plant plant;
   plant.words = "the replicas' weights are softened by a square root";
-  if (!site.config().aggregates()) return std::nullopt;
+  if (!site.weighs()) return std::nullopt;
   plant.after = [](const Planting& at) {
     if (at.point != "model:aggregate_weights") return;
     Values w = read(at.value);
