@@ -10,6 +10,7 @@
 #include "diff/diagnose/gradients.h"
 #include "diff/diagnose/repro.h"
 #include "diff/isolate/examine.h"
+#include "diff/isolate/rank_tolerance.h"
 #include "diff/report/baseline.h"
 #include "diff/report/stored.h"
 #include "diff/report/write.h"
@@ -120,6 +121,7 @@ Result<int> run(const Arguments& arguments) {
     PS_TRY_VOID(judge_gradients(trace, model.config, *backward, gradients, report));
   }
   add_rank_findings(report, joined.findings());
+  state_rank_tolerance(trace.run_dtype(), joined.ranks(), model.config.layers, report);
   add_detectors(whole, model, static_cast<int>(threads), report);
   note_conversion(foreign, "conversion", report);
   report.environment.emplace_back("version", json_string(PS_VERSION));
