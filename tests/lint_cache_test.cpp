@@ -179,7 +179,8 @@ TEST_F(LoneCache, AnEmptyOneIsWrongWithoutAModelToo) {
   EXPECT_EQ(report.findings[0].message,
             "axis 2 is slots: at least 1 expected, 0 found: nothing was cached");
   lint({{"key_cache.1", {8, 0, 9, 32}}});
-  EXPECT_EQ(found(lint_trace(dir_ / "cache.safetensors", std::nullopt)), Found{"TP042 key_cache.1"});
+  EXPECT_EQ(found(lint_trace(dir_ / "cache.safetensors", std::nullopt)),
+            Found{"TP042 key_cache.1"});
 }
 
 TEST(CacheName, OnlyCaches) {

@@ -47,8 +47,8 @@ TEST(RankTolerance, IsDerivedAndStated) {
   for (const auto& [tp, rms] : kMeasured) EXPECT_NEAR(row_parallel_rms(tp), rms, 0.08) << tp;
   EXPECT_EQ(rank_tolerance(DType::kBF16, 1, 28), "");
   const std::string words = rank_tolerance(DType::kBF16, 8, 28);
-  for (const char* part : {"8 ranks, bf16 (u = 2^-8)", "rms 0.97 u, one rank 0.42 u",
-                           "28 layers", "3 u sqrt(layers + 1) = 0.063", "equal tokens"}) {
+  for (const char* part : {"8 ranks, bf16 (u = 2^-8)", "rms 0.97 u, one rank 0.42 u", "28 layers",
+                           "3 u sqrt(layers + 1) = 0.063", "equal tokens"}) {
     EXPECT_NE(words.find(part), std::string::npos) << part << " in " << words;
   }
   EXPECT_EQ(rank_tolerance(DType::kF32, 2, 3).find("equal tokens"), std::string::npos);

@@ -28,14 +28,15 @@ std::string rank_tolerance(DType run, std::int64_t tp, std::int64_t layers) {
       "differ by rel L2 %d u sqrt(layers + 1) = %.2g%s",
       static_cast<long long>(tp), std::string(short_name(run)).c_str(),
       static_cast<int>(std::lround(std::log2(unit_roundoff(run)))), row_parallel_rms(tp),
-      row_parallel_rms(1), static_cast<long long>(layers), half ? 3 : 32,
-      drift, half ? "; equal tokens are no criterion in 16 bits" : "");
+      row_parallel_rms(1), static_cast<long long>(layers), half ? 3 : 32, drift,
+      half ? "; equal tokens are no criterion in 16 bits" : "");
   return text;
 }
 
 void state_rank_tolerance(DType run, std::int64_t tp, std::int64_t layers, Report& report) {
   if (tp <= 1) return;
-  report.environment.emplace_back("tolerance_over_ranks", json_string(rank_tolerance(run, tp, layers)));
+  report.environment.emplace_back("tolerance_over_ranks",
+                                  json_string(rank_tolerance(run, tp, layers)));
 }
 
 }  // namespace ps
