@@ -5,6 +5,7 @@
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/cli/foreign.h"
+#include "diff/cli/viewer_pictures.h"
 #include "diff/diagnose/detectors.h"
 #include "diff/diagnose/explain.h"
 #include "diff/diagnose/gradients.h"
@@ -131,6 +132,7 @@ Result<int> run(const Arguments& arguments) {
     PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
   }
   if (arguments.has("--json")) files.annotations = stderr;
+  if (exit_code(report) != 0) files.more = viewer_pictures;
   PS_TRY_VOID(write_reports(report, subject, files));
   if (arguments.has("--explain")) {
     PS_TRY(const std::string words, explain_finding(report, arguments.get("--explain")));
