@@ -22,8 +22,8 @@ class SparseCandidate final : public SparseEngine {
   Result<SparseLayer> prefill(std::int64_t layer, const SparseInputs& inputs) override;
   Result<SparseLayer> decode(std::int64_t layer, const SparseInputs& inputs) override;
   void reset() override { states_.clear(); }
-  // A fault done on purpose, so that the verifier can be measured: the lists as they were chosen, of
-  // query blocks `first` onwards, are changed before anything attends over them.
+  // A fault done on purpose, so that the verifier can be measured: the lists as they were chosen,
+  // of query blocks `first` onwards, are changed before anything attends over them.
   using PlantedLists = std::function<void(BlockLists& lists, std::int64_t first, bool decode)>;
   void plant_lists(PlantedLists planted) { planted_lists_ = std::move(planted); }
 

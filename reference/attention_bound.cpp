@@ -19,8 +19,8 @@ at::Tensor pair_squares(const at::Tensor& x) {
 }  // namespace
 
 // Of x' = x cos + y sin each product is rounded once and so is the sum, and a table's entry too:
-// independent numbers in +-u times |x cos|, |y sin|, |x'|, |x cos|, |y sin|, whose squares add up to
-// at most three times the pair's. A norm rounds twice more before.
+// independent numbers in +-u times |x cos|, |y sin|, |x'|, |x cos|, |y sin|, whose squares add up
+// to at most three times the pair's. A norm rounds twice more before.
 RotationNoise rotation_noise(const at::Tensor& x, bool normed, const at::Tensor& angles,
                              const RoundingUnits& u) {
   RotationNoise out;
@@ -42,8 +42,8 @@ RotationNoise rotation_noise(const at::Tensor& x, bool normed, const at::Tensor&
 // are added as they are, and so is what float32 exponentials and angles err by.
 at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const at::Tensor& k,
                            const at::Tensor& v, const at::Tensor& scores, const at::Tensor& probs,
-                           const at::Tensor& out, const RoundingUnits& u,
-                           const RotationNoise& of_q, const RotationNoise& of_k) {
+                           const at::Tensor& out, const RoundingUnits& u, const RotationNoise& of_q,
+                           const RotationNoise& of_k) {
   const std::int64_t rows = out.size(0), length = out.size(1), heads = scores.size(1);
   const std::int64_t head = v.size(3), columns = v.size(2);
   const bool noisy = of_q.variance.defined() || of_k.variance.defined();
@@ -75,8 +75,8 @@ at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const
     variance = variance + at::matmul(q * q, turned(noise)) * (scale * scale);
   }
   at::Tensor total = spread(p * p * variance);
-  // Of a query, one rounding where it is scaled before the product, and its noise: each moves all of
-  // its scores together.
+  // Of a query, one rounding where it is scaled before the product, and its noise: each moves all
+  // of its scores together.
   at::Tensor of_query = q.square() * stored_once;
   if (of_q.variance.defined()) of_query = of_query + of_q.variance;
   of_query = of_query * (scale * scale);
@@ -98,9 +98,8 @@ at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const
     const at::Tensor x = pair_squares(q).sqrt() * noise->angle;
     worst = worst + at::matmul(x, turned(pair_squares(keys).sqrt())) * scale;
   }
-  const at::Tensor all = of_q.variance.defined()
-                             ? variance + at::matmul(of_query, turned(keys * keys))
-                             : variance;
+  const at::Tensor all =
+      of_q.variance.defined() ? variance + at::matmul(of_query, turned(keys * keys)) : variance;
   const at::Tensor plain = p * (worst + u.lambda * u.lambda * all);
   const at::Tensor passed = at::matmul(plain, values.abs()) + context.abs() * plain.sum(-1, true);
   const at::Tensor bound = u.lambda * total.sqrt() + passed;

@@ -304,10 +304,10 @@ at::Tensor chain_bound(const at::Tensor& out, const at::Tensor& same_type, const
   return times_typical(out, (row + 0.25 * squares.mean()).sqrt(), u);
 }
 
-// A weight's gradient is a sum over tokens of g_o x_i, and errs by d(g_o) x_i + g_o d(x_i): by as much
-// more where the channel x_i is large as where the output's g_o is, whatever the sum itself comes
-// to. Its variance is nearly a product of one over rows and one over columns, which is what the
-// candidate's type shows of it; a row's mean alone forgets the large channels.
+// A weight's gradient is a sum over tokens of g_o x_i, and errs by d(g_o) x_i + g_o d(x_i): by as
+// much more where the channel x_i is large as where the output's g_o is, whatever the sum itself
+// comes to. Its variance is nearly a product of one over rows and one over columns, which is what
+// the candidate's type shows of it; a row's mean alone forgets the large channels.
 at::Tensor gradient_bound(const at::Tensor& out, const at::Tensor& same_type,
                           const RoundingUnits& u) {
   if (out.dim() < 2) return chain_bound(out, same_type, u);

@@ -39,8 +39,8 @@ struct RotationNoise {
   double relative = 0;  // an error that is common to a token, of a norm's statistics
   at::Tensor angle;     // worst error of each cell's angle, [D]
 };
-// Of values x [..,D] that were rotated in the candidate's type: products, their sum, the tables, and
-// where there is one the norm before, are stored. A pair's length is what bounds them all.
+// Of values x [..,D] that were rotated in the candidate's type: products, their sum, the tables,
+// and where there is one the norm before, are stored. A pair's length is what bounds them all.
 RotationNoise rotation_noise(const at::Tensor& x, bool normed, const at::Tensor& angles,
                              const RoundingUnits& u);
 

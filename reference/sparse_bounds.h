@@ -11,8 +11,8 @@ namespace ps::reference {
 at::Tensor sparse_bound(const Op& op, const StepContext& context, const Tensors& in,
                         const Tensors& w, const at::Tensor& out, const RoundingUnits& u);
 
-// Of a list of blocks: 1.01 where a block's score is so near to where its row was cut that it may be
-// taken or not. `slack`: how far off each score may be, in logarithms; undefined: it was given.
+// Of a list of blocks: 1.01 where a block's score is so near to where its row was cut that it may
+// be taken or not. `slack`: how far off each score may be, in logarithms; undefined: it was given.
 at::Tensor near_ties(const SparseAttention& sparse, const StepContext& context, const Tensors& in,
                      const at::Tensor& out, const at::Tensor& slack);
 

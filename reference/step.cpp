@@ -129,7 +129,8 @@ std::optional<RotationNoise> StepByOps::noise_of(const Point& name, const Pass& 
   const auto given = [&](const Point& p) { return pass.lookup(p).has_value(); };
   const Op* op = given(name) ? nullptr : net_.find(name);
   if (given(name)) return RotationNoise();
-  const std::int64_t prefix = op != nullptr && only_stores(op->kind) ? net_.context().config->prefix_tokens : 0;
+  const std::int64_t prefix =
+      op != nullptr && only_stores(op->kind) ? net_.context().config->prefix_tokens : 0;
   while (op != nullptr && only_stores(op->kind)) {
     if (given(op->inputs[0])) return RotationNoise();
     op = net_.find(op->inputs[0]);
@@ -188,8 +189,8 @@ at::Tensor StepByOps::context_bound_of(const Op& context, Pass& pass, const Tens
     const at::Tensor derived = attention_bound(config, queries->exact, keys->exact, in[1], s, in[0],
                                                exact, units_of(pass.rounding), *of_q, *of_k);
     if (!derived.defined()) return bound;
-    // What an equal chain happens to err by says nothing where a few roundings decide: a row between
-    // two near keys is moved by one number alone. Where queries were captured both hold.
+    // What an equal chain happens to err by says nothing where a few roundings decide: a row
+    // between two near keys is moved by one number alone. Where queries were captured both hold.
     const bool noisy = of_q->variance.defined() || of_k->variance.defined();
     return noisy ? derived : at::minimum(bound, derived);
   } catch (const std::exception&) {  // shapes of a trace that no right run has

@@ -261,8 +261,8 @@ TEST(Convert, ADumpOfLlamaCppIsRightInEitherOrderOfSizes) {
   }
 }
 
-// Channels pair by pair under names that say otherwise: scores and logits are the same, so nothing is
-// wrong with the model; what differs is said, by its name.
+// Channels pair by pair under names that say otherwise: scores and logits are the same, so nothing
+// is wrong with the model; what differs is said, by its name.
 TEST(Convert, LlamasChannelsUnderTheNamesOfOtherModelsAreSaidToBePermuted) {
   PS_NEEDS_REFERENCE();
   const fs::path model = golden("hf_llama3_rope_decode");

@@ -228,7 +228,8 @@ class DeviantCandidate final : public SparseEngine {
       : config_(std::move(config)), deviation_(std::move(deviation)) {
     if (does("top_left")) config_.causal = false;  // the mask it is given says it all
     Launch launch;
-    auto backend = std::make_unique<DeviantBackend>(open_host_backend(1, launch), deviation_, config_);
+    auto backend =
+        std::make_unique<DeviantBackend>(open_host_backend(1, launch), deviation_, config_);
     backend_ = backend.get();
     engine_ = std::make_unique<SparseCandidate>(config_, weights, DType::kF32, std::move(backend));
     if (does("prepend_block0")) {

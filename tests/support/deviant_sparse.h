@@ -1,6 +1,6 @@
 // The candidate's own block-sparse attention with one of the deviations of the published
-// implementation (spec sparse.md section 7) done on purpose: its kernels run on other arguments, its
-// lists are changed before it attends over them, or its calls are what upstream made of them.
+// implementation (spec sparse.md section 7) done on purpose: its kernels run on other arguments,
+// its lists are changed before it attends over them, or its calls are what upstream made of them.
 #pragma once
 
 #include <memory>
