@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/collective.h"
 #include "core/engine.h"
 
 namespace ps {
@@ -24,16 +25,6 @@ struct RankModel {
   std::function<Result<Tensor>(std::int64_t rank, const std::string& name)> weight;
 };
 
-// What every rank must issue in the same order.
-struct Collective {
-  std::string op;  // "all_reduce", "all_gather"
-  Shape shape;
-  DType dtype = DType::kF32;
-  std::string tag;  // the point
-
-  bool operator==(const Collective&) const = default;
-};
-
 // How a rank meets the others. An error is final: the rank that fails says so, and the others' next
 // call returns it.
 class Collectives {
@@ -43,7 +34,13 @@ class Collectives {
   virtual std::int64_t size() const = 0;
   // Sum over the ranks, the same on each; `tag` must be, too.
   virtual Result<void> all_reduce(Tensor& value, const std::string& tag) = 0;
-  virtual const std::vector<Collective>& ledger() const = 0;
+  // Enters what this rank is about to do into the ledger, and compares it with what the others are
+  // about to do: an Error names the rank that would have left them waiting. all_reduce does so
+  // itself; this is for values that move between devices.
+  virtual Result<void> announce(const Collective& entry) = 0;
+  virtual Result<void> share(std::string& bytes) = 0;  // rank 0's go to everybody
+  virtual bool between_processes() const = 0;
+  virtual const Ledger& ledger() const = 0;  // since the engine was opened
 };
 
 class Ranks {
@@ -57,7 +54,7 @@ class Ranks {
                                      const std::vector<Tap*>& taps) = 0;
   virtual void reset() = 0;
   virtual std::int64_t past() const = 0;
-  virtual const std::vector<Collective>& ledger() const = 0;  // of the last step
+  virtual Ledger ledger(std::int64_t rank) const = 0;  // of the last step
 };
 
 // All ranks in this process, op by op, by the reference: deterministic, sums in rank order.

@@ -8,8 +8,10 @@
 
 #include "model/backend.h"
 #include "model/cuda_error.cuh"
+#include "model/device_sums.h"
 #include "model/gemm/convert.h"
 #include "model/gemm/gemm_cublas.h"
+#include "model/nccl.h"
 
 namespace ps {
 namespace {
@@ -33,17 +35,29 @@ Array with_shape(void* data, DType dtype, const Shape& s) {
   return {data, dtype, {s[0], s[1], s[2], s[3]}};
 }
 
-class CudaBackend final : public Backend {
+class CudaBackend final : public Backend, public DeviceSums {
  public:
   CudaBackend(std::string device, cudaStream_t stream, std::unique_ptr<CublasGemm> gemm)
       : device_(std::move(device)), stream_(stream), gemm_(std::move(gemm)) {}
   ~CudaBackend() override {
     cudaStreamSynchronize(stream_);
+    nccl_.reset();
     for (void* memory : owned_) cudaFree(memory);
     if (stage_ != nullptr) cudaFreeHost(stage_);
     cudaStreamDestroy(stream_);
   }
   std::string describe() const override { return device_; }
+
+  Result<bool> join_ranks(Collectives& collectives) override {
+    PS_TRY(nccl_, NcclRanks::join(collectives, device_));
+    return nccl_ != nullptr;
+  }
+  bool joined() const override { return nccl_ != nullptr; }
+  void all_reduce(const Array& value) override {
+    if (error_) return;
+    const Result<void> queued = nccl_->all_reduce(value, stream_);
+    if (!queued.ok()) fail(queued.error());
+  }
 
   void* allocate(std::int64_t bytes, std::string_view what) override {
     if (error_) return nullptr;
@@ -173,6 +187,7 @@ class CudaBackend final : public Backend {
   std::string device_;
   cudaStream_t stream_;
   std::unique_ptr<CublasGemm> gemm_;
+  std::unique_ptr<NcclRanks> nccl_;  // where ranks on other GPUs were met
   std::vector<void*> owned_;
   std::byte* stage_ = nullptr;
   std::int64_t stage_bytes_ = 0, staged_ = 0;

@@ -1,5 +1,6 @@
 #include "model/candidate.h"
 
+#include "model/device_sums.h"
 #include "model/rope_frequencies.h"
 #include "model/transformer.h"
 
@@ -51,6 +52,11 @@ Result<std::unique_ptr<Engine>> open_candidate(const Model& model,
   state.options = options;
   state.collectives = options.collectives;
   state.backend = std::move(backend);
+  if (state.collectives != nullptr && state.collectives->between_processes()) {
+    if (auto* sums = dynamic_cast<DeviceSums*>(state.backend.get())) {
+      PS_TRY([[maybe_unused]] const bool joined, sums->join_ranks(*state.collectives));
+    }
+  }
   const auto layers = static_cast<std::size_t>(model.config.layers);
   for (std::vector<bool>* flags :
        {&state.model.config.sliding_layer, &state.model.config.cross_layer,

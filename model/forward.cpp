@@ -1,6 +1,6 @@
 #include "model/forward.h"
 
-#include "core/ranks.h"
+#include "model/device_sums.h"
 
 namespace ps {
 
@@ -156,6 +156,17 @@ Array Forward::row_linear(const std::string& point, const Array& x, const Linear
   Linear own = weights;
   if (state_.collectives->rank() > 0) own.bias = {};
   const Array sum = linear(point + ":partial", x, own);
+  if (auto* sums = dynamic_cast<DeviceSums*>(&backend_); sums != nullptr && sums->joined()) {
+    const Result<void> agreed =
+        state_.collectives->announce({"all_reduce", sum.shape(), sum.dtype(), point});
+    if (agreed.ok()) {
+      sums->all_reduce(sum);
+    } else {
+      backend_.fail(agreed.error());
+    }
+    emit(point, sum);
+    return sum;
+  }
   backend_.finish();
   Tensor host(sum.dtype(), {sum.size(0), sum.size(1), sum.size(2)});
   backend_.download(sum, host.bytes().data());

@@ -20,7 +20,7 @@ class SimulatedRanks final : public Ranks {
                              const std::vector<Tap*>& taps) override;
   void reset() override;
   std::int64_t past() const override { return past_; }
-  const std::vector<Collective>& ledger() const override { return ledger_; }
+  Ledger ledger(std::int64_t) const override { return ledger_; }  // one thread issues for all
 
  private:
   struct Rank {
@@ -40,7 +40,7 @@ class SimulatedRanks final : public Ranks {
   ReferenceOptions options_;
   Types types_;
   std::vector<Cache> caches_;  // by rank
-  std::vector<Collective> ledger_;
+  Ledger ledger_;
   std::int64_t past_ = 0;
   std::int64_t batch_ = 0;
 };

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "viewer/app/commands.h"
+#include "viewer/present/instance.h"
 #include "viewer/present/stage.h"
 #include "viewer/present/window.h"
 
@@ -19,6 +20,7 @@ namespace {
 struct Options {
   std::vector<std::string> files, commands;
   std::string reference, model, link, panel, layout, screenshot, scale;
+  bool reuse = false;
   WindowOptions window;
 };
 
@@ -27,12 +29,20 @@ Result<Options> parse(const std::vector<std::string>& words) {
   bool only_files = false;
   for (std::size_t i = 0; i < words.size(); ++i) {
     std::string word = words[i];
+    if (word.starts_with("parscope:") && o.link.empty()) {
+      o.link = word;
+      continue;
+    }
     if (only_files || !word.starts_with("--")) {
       o.files.push_back(word);
       continue;
     }
     if (word == "--") {
       only_files = true;
+      continue;
+    }
+    if (word == "--reuse") {
+      o.reuse = true;
       continue;
     }
     if (word == "--gl") {
@@ -95,6 +105,28 @@ Result<void> prepare(App& app, const Options& o) {
   return {};
 }
 
+// A path as another program finds it, wherever that was started.
+std::string whole(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored) ? std::filesystem::absolute(path, ignored).string()
+                                                : path;
+}
+
+// What prepare() does, as lines for the viewer that runs. A link alone is of what is open there.
+std::vector<std::string> lines_of(const Options& o) {
+  std::vector<std::string> lines;
+  if (!o.files.empty()) lines.emplace_back("close");
+  for (const std::string& file : o.files) lines.push_back("open " + as_word(whole(file)));
+  if (!o.model.empty()) lines.push_back("open " + as_word(whole(o.model)));
+  if (!o.reference.empty()) lines.push_back("reference " + as_word(whole(o.reference)));
+  if (!o.link.empty()) lines.push_back("follow " + as_word(o.link));
+  if (!o.layout.empty()) lines.push_back("layout " + as_word(o.layout));
+  if (!o.panel.empty()) lines.push_back("panel " + as_word(o.panel));
+  if (!o.scale.empty()) lines.push_back("scale " + as_word(o.scale));
+  lines.insert(lines.end(), o.commands.begin(), o.commands.end());
+  return lines;
+}
+
 std::filesystem::path config_dir() {
   if (const char* dir = std::getenv("XDG_CONFIG_HOME"); dir != nullptr && *dir != '\0') {
     return std::filesystem::path(dir) / "parscope";
@@ -106,6 +138,15 @@ std::filesystem::path config_dir() {
 
 Result<void> run(const std::vector<std::string>& words) {
   PS_TRY(const Options options, parse(words));
+  const bool only_link = !options.link.empty() && options.files.empty() &&
+                         options.reference.empty() && options.model.empty();
+  if (options.screenshot.empty() && (options.reuse || only_link)) {
+    if (const auto told = tell_instance(instance_socket(), lines_of(options))) return *told;
+  }
+  if (only_link)
+    return bad_input("parscope view",
+                     "a link alone goes to the viewer that runs, and none does here",
+                     "the trace or the report that the link is of");
   App app;
   PS_TRY_VOID(prepare(app, options));
   if (!options.screenshot.empty()) {

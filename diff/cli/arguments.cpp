@@ -49,7 +49,7 @@ Result<std::int64_t> parse_integer(std::string_view text, std::string_view where
 }
 
 Result<Arguments> Arguments::parse(std::string_view command, std::span<const std::string> words,
-                                   std::span<const Option> options) {
+                                   std::span<const Option> options, bool wraps) {
   Arguments out;
   bool only_positionals = false;
   const auto is_option = [&](std::string_view word) {
@@ -60,6 +60,7 @@ Result<Arguments> Arguments::parse(std::string_view command, std::span<const std
     const std::string& word = words[i];
     if (only_positionals || word.size() < 2 || word[0] != '-') {
       out.positionals_.push_back(word);
+      only_positionals = only_positionals || wraps;
       continue;
     }
     if (word == "--") {

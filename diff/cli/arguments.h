@@ -21,9 +21,10 @@ struct Option {
 
 class Arguments {
  public:
-  // `--name value`, `--name=value`, flags, and everything else as positionals; "--" ends options.
+  // `--name value`, `--name=value`, flags, and everything else as positionals; "--" ends options,
+  // and so does the first positional of a command that wraps another.
   static Result<Arguments> parse(std::string_view command, std::span<const std::string> words,
-                                 std::span<const Option> options);
+                                 std::span<const Option> options, bool wraps = false);
 
   const std::vector<std::string>& positionals() const { return positionals_; }
   bool has(std::string_view name) const { return values_.contains(name); }

@@ -89,20 +89,29 @@ Result<Model> open_model_at(const std::string& dir) {
   return open_model(dir);
 }
 
+CandidateOptions candidate_options(const EngineChoice& choice) {
+  CandidateOptions options;
+  static_cast<EngineOptions&>(options) = choice.options;
+  options.device = choice.device;
+  return options;
+}
+
 std::string_view engine_name(const EngineChoice& choice) {
   return choice.reference ? "reference" : "model";
 }
 
+Result<std::unique_ptr<Engine>> open_simulated_rank(const Model& local, const EngineChoice& choice,
+                                                    Collectives& collectives) {
+  CandidateOptions options = candidate_options(choice);
+  options.collectives = &collectives;
+  return open_candidate(local, options);
+}
+
 Result<std::unique_ptr<Engine>> open_engine(const Model& model, const EngineChoice& choice) {
   if (!choice.reference) {
-    CandidateOptions options;
-    static_cast<EngineOptions&>(options) = choice.options;
-    options.device = choice.device;
-    if (choice.tp == 1) return open_candidate(model, options);
+    if (choice.tp == 1) return open_candidate(model, candidate_options(choice));
     const auto open_rank = [&](const Model& local, Collectives& collectives) {
-      CandidateOptions own = options;
-      own.collectives = &collectives;
-      return open_candidate(local, own);
+      return open_simulated_rank(local, choice, collectives);
     };
     PS_TRY(std::unique_ptr<RankEngine> ranks, RankEngine::open(model, choice.tp, open_rank));
     return std::unique_ptr<Engine>(std::move(ranks));

@@ -16,7 +16,7 @@ struct EngineChoice {
   bool reference = true;          // --engine
   EngineOptions options;          // --dtype, --threads
   Device device = Device::kAuto;  // --device, of the model
-  std::int64_t tp = 1;            // --tp, of the model: simulated ranks
+  std::int64_t tp = 1;            // --tp, of the model
 };
 inline constexpr std::string_view kDefaultCandidate = "model";
 std::string_view engine_name(const EngineChoice& choice);
@@ -25,6 +25,10 @@ Result<EngineChoice> engine_choice(const Arguments& arguments, const ModelConfig
                                    std::string_view default_engine);
 // open_model, with words for the usual mistakes: no such folder, a file of it, another folder.
 Result<Model> open_model_at(const std::string& dir);
+CandidateOptions candidate_options(const EngineChoice& choice);
+// A rank's part of the model, among others of this process.
+Result<std::unique_ptr<Engine>> open_simulated_rank(const Model& local, const EngineChoice& choice,
+                                                    Collectives& collectives);
 Result<std::unique_ptr<Engine>> open_engine(const Model& model, const EngineChoice& choice);
 
 // --prompt, --tokens, --random, --seed, --steps, --chunk, --beams; without any of them a ragged
@@ -41,8 +45,10 @@ inline constexpr Option kDevice{
     "--device", "NAME", "where the model runs: cuda, host, or auto (a GPU if there is one)"};
 inline constexpr Option kDType{"--dtype", "TYPE",
                                "f64 (reference only), f32, bf16 or f16; default: the checkpoint's"};
-inline constexpr Option kTp{"--tp", "N",
-                            "the model runs as N tensor-parallel ranks, simulated in this process"};
+inline constexpr Option kTp{
+    "--tp", "N",
+    "the model runs as N tensor-parallel ranks: simulated in this process, or\n"
+    "real ones under parscope launch, torchrun or mpirun"};
 inline constexpr Option kThreads{"--threads", "N", "threads of the host; default 0: one a core"};
 inline constexpr Option kPrompt{"--prompt", "TEXT",
                                 "the prompt as text, one token a byte (vocabulary of 256 only)"};

@@ -44,6 +44,9 @@ int fail(const Error& error) {
   return error.kind == Error::Kind::kInput ? 2 : 3;
 }
 
+// What follows the command's own options is another command, with options of its own.
+bool wraps(const Command& command) { return command.usage.ends_with(" COMMAND..."); }
+
 int run(std::span<const std::string> words) {
   if (words.empty()) {
     std::fputs(overview().c_str(), stderr);
@@ -65,12 +68,13 @@ int run(std::span<const std::string> words) {
     if (command.name != name) continue;
     const std::span<const std::string> rest = words.subspan(1);
     for (const std::string& word : rest) {
-      if (word == "--") break;
+      if (word == "--" || (wraps(command) && &word != rest.data())) break;
       if (word != "--help" && word != "-h" && !asks) continue;
       print(help_text(command));
       return 0;
     }
-    const Result<Arguments> arguments = Arguments::parse(name, rest, command.options);
+    const Result<Arguments> arguments =
+        Arguments::parse(name, rest, command.options, wraps(command));
     if (!arguments.ok()) return fail(arguments.error());
     const Result<int> code = command.run(arguments.value());
     return code.ok() ? code.value() : fail(code.error());

@@ -8,6 +8,7 @@
 #include "diff/lint/trace_checks.h"
 #include "diff/mask/ledger.h"
 #include "diff/mask/step_mask.h"
+#include "diff/shard/ledgers.h"
 #include "diff/shard/rank_model.h"
 
 namespace ps {
@@ -259,6 +260,8 @@ Result<Report> lint_trace(const std::filesystem::path& path,
   }
   Report report = lint_trace(trace, config);
   report.findings.insert(report.findings.begin(), first.begin(), first.end());
+  PS_TRY(const std::vector<StepLedger> ledgers, read_ledgers(path));
+  for (Finding& f : ledger_findings(ledgers)) report.findings.push_back(std::move(f));
   report.inputs.emplace_back("trace", json_string(path.string()));
   return report;
 }

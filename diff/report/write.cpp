@@ -81,7 +81,8 @@ std::vector<ReportPicture> pictures_of(const Report& report, const std::string& 
 // An earlier report in this folder may have had more of them.
 void remove_old_pictures(const std::filesystem::path& dir) {
   std::error_code ignored;
-  std::filesystem::remove(dir / "strip.png", ignored);
+  for (const char* name : {"strip.png", "view-divergence.png", "view-replicas.png"})
+    std::filesystem::remove(dir / name, ignored);
   for (std::size_t i = 1; i <= kMostPictures; ++i) {
     std::filesystem::remove(dir / ("tensor-" + std::to_string(i) + ".png"), ignored);
   }
@@ -111,7 +112,10 @@ Result<void> write_reports(const Report& report, const std::string& subject,
   const std::string artifact = options.artifact.empty() ? subject : options.artifact;
   if (!options.dir.empty()) {
     PS_TRY_VOID(prepare_report_dir(options.dir));
-    const std::vector<ReportPicture> pictures = pictures_of(report, subject, options);
+    std::vector<ReportPicture> pictures = pictures_of(report, subject, options);
+    if (options.more) {
+      for (ReportPicture& p : options.more(report, options.dir)) pictures.push_back(std::move(p));
+    }
     std::vector<std::pair<std::string, std::string>> files;
     for (const ReportPicture& p : pictures) files.emplace_back(p.file, p.light_png);
     files.emplace_back("junit.xml", report_junit(report, subject));

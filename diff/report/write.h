@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "core/result.h"
 #include "diff/picture/grid.h"
+#include "diff/report/forms.h"
 #include "diff/report/report.h"
 
 namespace ps {
@@ -30,6 +32,8 @@ struct ReportOptions {
   std::string artifact;  // the file or folder that was examined, for SARIF and annotations;
                          // empty: the subject
   std::vector<TensorPicture> pictures;  // of the worst tensors; only the first few are drawn
+  // Pictures that somebody else draws, from the report as it is written: the viewer's.
+  std::function<std::vector<ReportPicture>(const Report&, const std::filesystem::path& dir)> more;
 };
 
 // Creates the folder and proves that files can be written there. Call it before the work is done.

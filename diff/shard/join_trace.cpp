@@ -8,6 +8,7 @@
 
 #include "diff/compare/closeness.h"
 #include "diff/shard/join.h"
+#include "diff/shard/ledgers.h"
 
 namespace ps {
 
@@ -185,6 +186,7 @@ class Joiner {
                 " must hold the same " + (joined.sharded ? "key/value heads" : "value") +
                 " and differ in " + std::to_string(joined.differing) + " of " +
                 std::to_string(x.count()) + " cells, first " + cell_text(y, x, joined.cell);
+    f.confidence = Confidence::kConsistent;
     f.fix = "a reduce that not every rank took part in, or replicated weights that differ";
     findings.push_back(std::move(f));
   }
@@ -251,6 +253,8 @@ Result<std::vector<Finding>> join_trace(const Trace& trace, const ModelConfig& c
   Joiner joiner(trace, config, writer);
   PS_TRY_VOID(joiner.run());
   PS_TRY_VOID(writer.close());
+  PS_TRY(const std::vector<StepLedger> ledgers, read_ledgers(trace.path()));
+  for (Finding& f : ledger_findings(ledgers)) joiner.findings.push_back(std::move(f));
   return std::move(joiner.findings);
 }
 

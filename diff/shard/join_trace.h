@@ -15,8 +15,8 @@ namespace ps {
 bool is_sharded(const Trace& trace);
 
 // Writes the joined trace to `dir`. Findings: TP012 (ranks disagree), TP013, TP014 (a reduce is
-// missing or scaled), TP042 (a cache of all key/value heads on every rank). Partial sums are
-// checked and not carried along.
+// missing or scaled), TP015 (ranks issue different collectives), TP042 (a cache of all key/value
+// heads on every rank). Partial sums are checked and not carried along.
 Result<std::vector<Finding>> join_trace(const Trace& trace, const ModelConfig& config,
                                         const std::filesystem::path& dir);
 

@@ -66,30 +66,48 @@ void add_into(Tensor& a, const TensorView& b) {
   }
 }
 
+Result<void> ThreadCollectives::all_agree() const {
+  for (std::size_t r = 1; r < deposits_.entries.size(); ++r) {
+    if (deposits_.entries[r] == deposits_.entries[0]) continue;
+    return machine_error("rank " + std::to_string(r),
+                         "TP015: issues another collective than rank 0",
+                         to_string(deposits_.entries[0]), to_string(deposits_.entries[r]));
+  }
+  return {};
+}
+
 Result<void> ThreadCollectives::all_reduce(Tensor& value, const std::string& tag) {
-  ledger_.push_back({"all_reduce", value.shape(), value.dtype(), tag});
   const auto me = static_cast<std::size_t>(rank_);
+  ledger_.push_back({"all_reduce", value.shape(), value.dtype(), tag});
   deposits_.values[me] = &value;
-  deposits_.tags[me] = tag;
+  deposits_.entries[me] = ledger_.back();
   return meeting_.all([&]() -> Result<void> {
-    const Tensor& first = *deposits_.values[0];
-    for (std::size_t r = 1; r < deposits_.values.size(); ++r) {
-      const Tensor& other = *deposits_.values[r];
-      if (deposits_.tags[r] == deposits_.tags[0] && other.shape() == first.shape() &&
-          other.dtype() == first.dtype()) {
-        continue;
-      }
-      return machine_error("rank " + std::to_string(r),
-                           "TP015: issues another collective than rank 0",
-                           deposits_.tags[0] + " " + to_string(first.shape()),
-                           deposits_.tags[r] + " " + to_string(other.shape()));
-    }
+    PS_TRY_VOID(all_agree());
     for (std::size_t r = 1; r < deposits_.values.size(); ++r) {
       add_into(*deposits_.values[0], deposits_.values[r]->view());
     }
     for (std::size_t r = 1; r < deposits_.values.size(); ++r) {
       const auto sum = deposits_.values[0]->view().bytes;
       std::memcpy(deposits_.values[r]->bytes().data(), sum.data(), sum.size());
+    }
+    return {};
+  });
+}
+
+Result<void> ThreadCollectives::announce(const Collective& entry) {
+  ledger_.push_back(entry);
+  deposits_.entries[static_cast<std::size_t>(rank_)] = entry;
+  return meeting_.all([&] { return all_agree(); });
+}
+
+Result<void> ThreadCollectives::share(std::string& bytes) {
+  const auto me = static_cast<std::size_t>(rank_);
+  deposits_.entries[me] = {"share", {}, DType::kU8, ""};
+  deposits_.shared[me] = &bytes;
+  return meeting_.all([&]() -> Result<void> {
+    PS_TRY_VOID(all_agree());
+    for (std::string* other : deposits_.shared) {
+      if (other != deposits_.shared[0]) *other = *deposits_.shared[0];
     }
     return {};
   });
@@ -122,7 +140,8 @@ class RankEngine::RankTap final : public Tap {
     if (!status.ok()) return;
     shared_.parts[rank_] = value;
     shared_.points[rank_] = point;
-    status = shared_.engine->meeting_.all([&] { return shared_.engine->hand_out(shared_); });
+    status =
+        shared_.engine->crew_->meeting().all([&] { return shared_.engine->hand_out(shared_); });
   }
   Result<void> status;
 
@@ -131,13 +150,23 @@ class RankEngine::RankTap final : public Tap {
   std::size_t rank_;
 };
 
-RankEngine::RankEngine(ModelConfig config, RankShare share)
-    : config_(std::move(config)), share_(share), meeting_(share.tp) {
-  deposits_.values.resize(static_cast<std::size_t>(share.tp));
-  deposits_.tags.resize(static_cast<std::size_t>(share.tp));
-}
+RankEngine::RankEngine(PointJoiner joiner, std::unique_ptr<RankCrew> crew)
+    : joiner_(std::move(joiner)), crew_(std::move(crew)) {}
 
 RankEngine::~RankEngine() = default;
+
+RankCrew::RankCrew(std::int64_t tp) : meeting_(tp) {
+  const auto ranks = static_cast<std::size_t>(tp);
+  deposits_.values.resize(ranks);
+  deposits_.entries.resize(ranks);
+  deposits_.shared.resize(ranks);
+}
+
+Result<void> legal_ranks(const ModelConfig& config, std::int64_t tp) {
+  const auto wrong = rejections(head_sizes(config), tp);
+  if (wrong.empty()) return {};
+  return bad_input("--tp " + std::to_string(tp), wrong[0].code + ": " + wrong[0].rule);
+}
 
 Result<Model> rank_share_of(const Model& model, std::int64_t tp, std::int64_t rank) {
   PlanOptions options;
@@ -174,13 +203,10 @@ Result<Model> rank_share_of(const Model& model, std::int64_t tp, std::int64_t ra
   return Model{rank_config(model.config, plan.share), Checkpoint::of(std::move(tensors), kept)};
 }
 
-Result<std::unique_ptr<RankEngine>> RankEngine::open(const Model& model, std::int64_t tp,
-                                                     const Open& open) {
-  const auto wrong = rejections(head_sizes(model.config), tp);
-  if (!wrong.empty()) {
-    return bad_input("--tp " + std::to_string(tp), wrong[0].code + ": " + wrong[0].rule);
-  }
-  std::unique_ptr<RankEngine> out(new RankEngine(model.config, rank_share(model.config, tp)));
+Result<std::unique_ptr<RankCrew>> RankCrew::open(const Model& model, std::int64_t tp,
+                                                 const Open& open) {
+  PS_TRY_VOID(legal_ranks(model.config, tp));
+  std::unique_ptr<RankCrew> out(new RankCrew(tp));
   for (std::int64_t r = 0; r < tp; ++r) {
     out->collectives_.push_back(
         std::make_unique<ThreadCollectives>(r, tp, out->meeting_, out->deposits_));
@@ -191,44 +217,13 @@ Result<std::unique_ptr<RankEngine>> RankEngine::open(const Model& model, std::in
   return out;
 }
 
-Result<void> RankEngine::hand_out(Waiting& shared) {
-  const std::string& point = shared.points[0];
-  for (std::size_t r = 1; r < shared.points.size(); ++r) {
-    if (shared.points[r] == point) continue;
-    return machine_error("rank " + std::to_string(r), "computes another point than rank 0", point,
-                         shared.points[r]);
-  }
-  PS_TRY(const JoinedPoint joined, join_point(point, shared.parts, config_, share_));
-  if (joined.disagree) {
-    Finding f;
-    f.id = "TP012";
-    f.fault_class = "shard";
-    f.step = steps_;
-    f.rank = joined.disagree->second;
-    f.point = point;
-    f.message = "ranks " + std::to_string(joined.disagree->first) + " and " +
-                std::to_string(joined.disagree->second) + " must hold the same and differ in " +
-                std::to_string(joined.differing) + " cells";
-    findings_.push_back(std::move(f));
-  }
-  shared.outside->take(point, joined.value.view());
-  return {};
-}
-
-Result<void> RankEngine::on_all(const std::function<Result<void>(Engine&, Tap&)>& call, Tap& tap) {
+Result<void> RankCrew::on_all(const std::function<Result<void>(std::size_t r, Engine&)>& call) {
   meeting_.start();
-  Waiting shared{this, &tap, {}, {}, {}, {}};
-  shared.parts.resize(ranks_.size());
-  shared.points.resize(ranks_.size());
-  std::vector<RankTap> taps;
-  taps.reserve(ranks_.size());
-  for (std::size_t r = 0; r < ranks_.size(); ++r) taps.emplace_back(shared, r);
   std::vector<Result<void>> results(ranks_.size());
   std::vector<std::thread> threads;
   for (std::size_t r = 0; r < ranks_.size(); ++r) {
     threads.emplace_back([&, r] {
-      results[r] = call(*ranks_[r], taps[r]);
-      if (results[r].ok()) results[r] = taps[r].status;
+      results[r] = call(r, *ranks_[r]);
       if (!results[r].ok()) meeting_.fail(results[r].error());
     });
   }
@@ -236,6 +231,86 @@ Result<void> RankEngine::on_all(const std::function<Result<void>(Engine&, Tap&)>
   for (const Result<void>& result : results) {
     if (!result.ok()) return result.error();
   }
+  return {};
+}
+
+ThreadRanks::ThreadRanks(std::unique_ptr<RankCrew> crew)
+    : crew_(std::move(crew)), before_(crew_->size()) {}
+
+Result<void> ThreadRanks::on_all(const std::function<Result<void>(Engine&, Tap&)>& call,
+                                 const std::vector<Tap*>& taps) {
+  PS_CHECK(taps.size() == crew_->size(), "one tap a rank");
+  for (std::size_t r = 0; r < before_.size(); ++r) before_[r] = crew_->ledger(r).size();
+  return crew_->on_all([&](std::size_t r, Engine& rank) { return call(rank, *taps[r]); });
+}
+
+Result<void> ThreadRanks::forward(const StepInputs& inputs, const std::vector<Tap*>& taps) {
+  return on_all([&](Engine& rank, Tap& tap) { return rank.forward(inputs, tap); }, taps);
+}
+
+Result<void> ThreadRanks::reorder_cache(const std::vector<std::int64_t>& beam_idx,
+                                        const std::vector<Tap*>& taps) {
+  return on_all([&](Engine& rank, Tap& tap) { return rank.reorder_cache(beam_idx, tap); }, taps);
+}
+
+void ThreadRanks::reset() {
+  for (std::size_t r = 0; r < crew_->size(); ++r) crew_->rank(r).reset();
+}
+
+Ledger ThreadRanks::ledger(std::int64_t rank) const {
+  const auto r = static_cast<std::size_t>(rank);
+  const Ledger& all = crew_->ledger(r);
+  return {all.begin() + static_cast<std::ptrdiff_t>(before_[r]), all.end()};
+}
+
+Result<void> PointJoiner::hand_out(const std::string& point, const std::vector<TensorView>& parts,
+                                   std::int64_t step, Tap& tap) {
+  PS_TRY(const JoinedPoint joined, join_point(point, parts, config, share));
+  if (joined.disagree) {
+    Finding f;
+    f.id = "TP012";
+    f.fault_class = "shard";
+    f.step = step;
+    f.rank = joined.disagree->second;
+    f.point = point;
+    f.confidence = Confidence::kConsistent;
+    f.message = "ranks " + std::to_string(joined.disagree->first) + " and " +
+                std::to_string(joined.disagree->second) + " must hold the same and differ in " +
+                std::to_string(joined.differing) + " cells";
+    findings.push_back(std::move(f));
+  }
+  tap.take(point, joined.value.view());
+  return {};
+}
+
+Result<std::unique_ptr<RankEngine>> RankEngine::open(const Model& model, std::int64_t tp,
+                                                     const Open& open) {
+  PS_TRY(std::unique_ptr<RankCrew> crew, RankCrew::open(model, tp, open));
+  PointJoiner joiner{model.config, rank_share(model.config, tp), {}};
+  return std::unique_ptr<RankEngine>(new RankEngine(std::move(joiner), std::move(crew)));
+}
+
+Result<void> RankEngine::hand_out(Waiting& shared) {
+  const std::string& point = shared.points[0];
+  for (std::size_t r = 1; r < shared.points.size(); ++r) {
+    if (shared.points[r] == point) continue;
+    return machine_error("rank " + std::to_string(r), "computes another point than rank 0", point,
+                         shared.points[r]);
+  }
+  return joiner_.hand_out(point, shared.parts, steps_, *shared.outside);
+}
+
+Result<void> RankEngine::on_all(const std::function<Result<void>(Engine&, Tap&)>& call, Tap& tap) {
+  Waiting shared{this, &tap, {}, {}, {}, {}};
+  shared.parts.resize(crew_->size());
+  shared.points.resize(crew_->size());
+  std::vector<RankTap> taps;
+  taps.reserve(crew_->size());
+  for (std::size_t r = 0; r < crew_->size(); ++r) taps.emplace_back(shared, r);
+  PS_TRY_VOID(crew_->on_all([&](std::size_t r, Engine& rank) {
+    const Result<void> done = call(rank, taps[r]);
+    return done.ok() ? taps[r].status : done;
+  }));
   ++steps_;
   return {};
 }
@@ -249,7 +324,7 @@ Result<void> RankEngine::reorder_cache(const std::vector<std::int64_t>& beam_idx
 }
 
 void RankEngine::reset() {
-  for (const auto& rank : ranks_) rank->reset();
+  for (std::size_t r = 0; r < crew_->size(); ++r) crew_->rank(r).reset();
   steps_ = 0;
 }
 
@@ -262,7 +337,7 @@ Result<Generated> RankEngine::generate(const StepInputs& prompt, std::int64_t be
       [&](Engine& rank, Tap&) -> Result<void> {
         PS_TRY(Generated own, rank.generate(prompt, beams, new_tokens));
         const std::lock_guard lock(mutex);
-        if (&rank == ranks_[0].get()) first = std::move(own);
+        if (&rank == &crew_->rank(0)) first = std::move(own);
         return {};
       },
       none));

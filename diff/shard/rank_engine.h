@@ -36,7 +36,8 @@ class Meeting {
 // What a rank deposits at a meeting for all to see.
 struct Deposits {
   std::vector<Tensor*> values;
-  std::vector<std::string> tags;
+  std::vector<std::string*> shared;
+  Ledger entries;
 };
 
 class ThreadCollectives final : public Collectives {
@@ -45,20 +46,74 @@ class ThreadCollectives final : public Collectives {
       : rank_(rank), size_(size), meeting_(meeting), deposits_(deposits) {}
   std::int64_t rank() const override { return rank_; }
   std::int64_t size() const override { return size_; }
+  bool between_processes() const override { return false; }
   Result<void> all_reduce(Tensor& value, const std::string& tag) override;
-  const std::vector<Collective>& ledger() const override { return ledger_; }
+  Result<void> announce(const Collective& entry) override;
+  Result<void> share(std::string& bytes) override;
+  const Ledger& ledger() const override { return ledger_; }
 
  private:
+  Result<void> all_agree() const;  // that the deposits are of one collective
+
   std::int64_t rank_, size_;
   Meeting& meeting_;
   Deposits& deposits_;
-  std::vector<Collective> ledger_;
+  Ledger ledger_;
+};
+
+// Engines of all ranks, each in a thread of its own, with the collectives that they meet in.
+class RankCrew {
+ public:
+  // Opens rank r on its config and its part of the checkpoint.
+  using Open = std::function<Result<std::unique_ptr<Engine>>(const Model& local, Collectives&)>;
+  static Result<std::unique_ptr<RankCrew>> open(const Model& model, std::int64_t tp,
+                                                const Open& open);
+
+  std::size_t size() const { return ranks_.size(); }
+  Engine& rank(std::size_t r) { return *ranks_[r]; }
+  const Ledger& ledger(std::size_t r) const { return collectives_[r]->ledger(); }
+  Meeting& meeting() { return meeting_; }
+  // The same call on every rank at once; the first error of any rank.
+  Result<void> on_all(const std::function<Result<void>(std::size_t r, Engine&)>& call);
+
+ private:
+  explicit RankCrew(std::int64_t tp);
+  Meeting meeting_;
+  Deposits deposits_;
+  std::vector<std::unique_ptr<ThreadCollectives>> collectives_;
+  std::vector<std::unique_ptr<Engine>> ranks_;
+};
+
+// The crew with a tap for each rank, whose values stay apart: what writes a trace of ranks.
+class ThreadRanks final : public Ranks {
+ public:
+  explicit ThreadRanks(std::unique_ptr<RankCrew> crew);
+  Result<void> forward(const StepInputs& inputs, const std::vector<Tap*>& taps) override;
+  Result<void> reorder_cache(const std::vector<std::int64_t>& beam_idx,
+                             const std::vector<Tap*>& taps) override;
+  void reset() override;
+  std::int64_t past() const override { return crew_->rank(0).past(); }
+  Ledger ledger(std::int64_t rank) const override;
+
+ private:
+  Result<void> on_all(const std::function<Result<void>(Engine&, Tap&)>& call,
+                      const std::vector<Tap*>& taps);
+  std::unique_ptr<RankCrew> crew_;
+  std::vector<std::size_t> before_;  // entries of each ledger before the last step
+};
+
+// Puts a point together and hands it on; adds a TP012 where ranks hold different things.
+struct PointJoiner {
+  ModelConfig config;
+  RankShare share;
+  std::vector<Finding> findings;
+  Result<void> hand_out(const std::string& point, const std::vector<TensorView>& parts,
+                        std::int64_t step, Tap& tap);
 };
 
 class RankEngine final : public Engine {
  public:
-  // Opens rank r on its config and its part of the checkpoint.
-  using Open = std::function<Result<std::unique_ptr<Engine>>(const Model& local, Collectives&)>;
+  using Open = RankCrew::Open;
   static Result<std::unique_ptr<RankEngine>> open(const Model& model, std::int64_t tp,
                                                   const Open& open);
   ~RankEngine() override;
@@ -66,31 +121,27 @@ class RankEngine final : public Engine {
   Result<void> forward(const StepInputs& inputs, Tap& tap) override;
   Result<void> reorder_cache(const std::vector<std::int64_t>& beam_idx, Tap& tap) override;
   void reset() override;
-  std::int64_t past() const override { return ranks_[0]->past(); }
+  std::int64_t past() const override { return crew_->rank(0).past(); }
   Result<Generated> generate(const StepInputs& prompt, std::int64_t beams,
                              std::int64_t new_tokens) override;
 
   // TP012: values that ranks should have in common and did not.
-  const std::vector<Finding>& findings() const { return findings_; }
+  const std::vector<Finding>& findings() const { return joiner_.findings; }
 
  private:
   class RankTap;
   struct Waiting;  // what the ranks' taps have in common during a call
-  RankEngine(ModelConfig config, RankShare share);
-  // The same call on every rank at once.
+  RankEngine(PointJoiner joiner, std::unique_ptr<RankCrew> crew);
   Result<void> on_all(const std::function<Result<void>(Engine&, Tap&)>& call, Tap& tap);
-
   Result<void> hand_out(Waiting& waiting);
 
-  ModelConfig config_;
-  RankShare share_;
-  Meeting meeting_;
-  Deposits deposits_;
-  std::vector<std::unique_ptr<ThreadCollectives>> collectives_;
-  std::vector<std::unique_ptr<Engine>> ranks_;
-  std::vector<Finding> findings_;
+  PointJoiner joiner_;
+  std::unique_ptr<RankCrew> crew_;
   std::int64_t steps_ = 0;
 };
+
+// An Error with the code of the first rule that this many ranks break (REJ_HEADS, ...).
+Result<void> legal_ranks(const ModelConfig& config, std::int64_t tp);
 
 // A rank's share of a model: its config, and a checkpoint of its shards. Rows are views of the
 // whole checkpoint's memory; columns, which lie apart, are copied.

@@ -6,6 +6,7 @@
 #include "diff/view/mask_raster.h"
 #include "tests/viewer/stage_fixture.h"
 #include "viewer/app/commands.h"
+#include "viewer/data/history_model.h"
 #include "viewer/data/token_words.h"
 #include "viewer/ui/canvas.h"
 
@@ -35,7 +36,7 @@ class ViewerPanels : public StageTest {
   }
 };
 
-TEST_F(ViewerPanels, DISABLED_MaskOfAProgramShowsEveryWrongCellAndGoesThere) {
+TEST_F(ViewerPanels, MaskOfAProgramShowsEveryWrongCellAndGoesThere) {
   open_masks();
   alone("mask");
   const view::MaskColors colors = view::mask_colors(true);
@@ -59,6 +60,56 @@ TEST_F(ViewerPanels, DISABLED_MaskOfAProgramShowsEveryWrongCellAndGoesThere) {
   });
 }
 
+TEST_F(ViewerPanels, NextGoesThroughTheWrongCellsOfAMask) {
+  const std::string sizes = "B=2 H=3 Q=24 KV=24; ";
+  must("open " + as_word(sizes + "causal"));
+  must("open " + as_word(sizes + "causal & !(heads(2) & q_range(9,10) & kv_range(4,5)) | "
+                                 "batches(1) & q_range(3,4) & kv_range(17,18)"));
+  // Opened, and looked at where it is wrong first: a plane after (0, 0).
+  EXPECT_EQ(app.state.selection.at("head"), 2);
+  EXPECT_EQ(app.state.selection.at("query"), 9);
+  EXPECT_EQ(app.state.selection.at("key"), 4);
+  must("head 1");
+  must("at batch=1 query=0 key=0");
+  must("next");
+  EXPECT_EQ(app.state.selection.at("query"), 3);
+  EXPECT_EQ(app.state.selection.at("key"), 17);
+  must("head 2");
+  must("next");
+  must("next");
+  EXPECT_EQ(app.state.selection.at("query"), 3);  // round and round within the plane
+  must("previous");
+  EXPECT_EQ(app.state.selection.at("query"), 9);
+  alone("mask");
+  must("move 3,-2");
+  EXPECT_EQ(app.state.selection.at("query"), 12);
+  EXPECT_EQ(app.state.selection.at("key"), 2);
+  EXPECT_FALSE(app.execute("head 3").ok());
+  EXPECT_FALSE(app.execute("batch 2").ok());
+}
+
+TEST_F(ViewerPanels, EqualMasksHaveNoNextWrongCell) {
+  must("open " + as_word(shared_scene().expected_mask.string()));
+  EXPECT_FALSE(app.execute("next").ok());
+  must("open " + as_word(shared_scene().expected_mask.string()));
+  EXPECT_FALSE(app.execute("next").ok());
+  EXPECT_FALSE(app.execute("first").ok());
+}
+
+TEST_F(ViewerPanels, TilesOfBlockListsLieOverTheMask) {
+  open_masks();
+  alone("mask");
+  const Frame without = drawn(kWidth, kHeight);
+  must("set mask.blocks 7x5");
+  settle();
+  EXPECT_NE(difference(drawn(kWidth, kHeight), without), "");
+  must("set mask.blocks nonsense");
+  settle();
+  must("set mask.blocks");
+  settle();
+  EXPECT_EQ(app.state.display.option("mask.blocks"), "");
+}
+
 TEST_F(ViewerPanels, MaskExpressionIsDrawnAndItsMistakesAreSaid) {
   open_diverged();
   must("set mask.expression \"expected & ~actual\"");
@@ -76,7 +127,7 @@ TEST_F(ViewerPanels, MaskExpressionIsDrawnAndItsMistakesAreSaid) {
   EXPECT_EQ(app.state.display.option("mask.expression"), "layer0 ^ layer1 | causal");
 }
 
-TEST_F(ViewerPanels, DISABLED_AttentionThumbnailLeadsToItsHead) {
+TEST_F(ViewerPanels, AttentionThumbnailLeadsToItsHead) {
   open_diverged();
   for (const char* show : {"probs", "scores", "entropy"}) {
     must(std::string("set attention.show ") + show);
@@ -89,9 +140,10 @@ TEST_F(ViewerPanels, DISABLED_AttentionThumbnailLeadsToItsHead) {
   settle();
   drive([&](ImGuiTestContext* ctx) {
     ctx->WindowFocus("Attention###attention");
-    const Canvas c = canvas("attention.heads");
-    // Row 2, column 7: layer 2, head 1 of replica 1 (6 heads each).
-    ctx->MouseMoveToPos(ImVec2(c.x_of(7) + 12, c.y_of(2) + 4));
+    const Canvas c = canvas("attention.heads.1");
+    IM_CHECK_EQ(c.rows, 3);
+    IM_CHECK_EQ(c.columns, 6);
+    ctx->MouseMoveToPos(ImVec2(c.x_of(1.5), c.y_of(2.5)));
     ctx->MouseClick();
     ctx->Yield(2);
     IM_CHECK_STR_EQ(app.state.selection.point.c_str(), "model.layers.2.self_attn:probs");
@@ -100,31 +152,14 @@ TEST_F(ViewerPanels, DISABLED_AttentionThumbnailLeadsToItsHead) {
   });
 }
 
-Report with_votes() {
-  Report report;
-  report.replicas.emplace();
-  report.replicas->replicas = 3;
-  for (std::int64_t i = 0; i < 9; ++i) {
-    ReplicaToken t;
-    t.token = i;
-    t.input_id = 7 * i;
-    t.argmax = 4;
-    t.expected_argmax = i == 5 ? 9 : 4;
-    t.js = t.expected_js = 0.1 * static_cast<double>(i);
-    t.weights = {0.5, 0.3, 0.2};
-    t.expected_weights = {0.4, 0.35, 0.25};
-    t.replica_argmax = t.expected_replica_argmax = {4, 9, 4};
-    t.without_argmax = {9, 4, 4};
-    t.top = {{4, 2.0, {1, 2, 3}, {1, 2, 3}}, {9, 1.5, {1, 2, NAN}, {1, 2, 3}}};
-    report.replicas->tokens.push_back(t);
-  }
-  return report;
-}
-
-TEST_F(ViewerPanels, DISABLED_ReplicasAreDraggedThroughTokenByToken) {
+TEST_F(ViewerPanels, ReplicasAreDraggedThroughTokenByToken) {
   alone("replicas");  // says how to come by votes
   open_diverged();
-  app.session.set_report(0, std::make_shared<const Report>(with_votes()));
+  app.session.set_report(0, std::make_shared<const Report>([] {
+                           Report report;
+                           add_votes(report);
+                           return report;
+                         }()));
   for (const char* mode : {"expected", "actual", "diff"}) {
     must(std::string("mode ") + mode);
     alone("replicas");
@@ -144,7 +179,7 @@ TEST_F(ViewerPanels, DISABLED_ReplicasAreDraggedThroughTokenByToken) {
   });
 }
 
-TEST_F(ViewerPanels, DISABLED_CacheSlotsAreSelectedAndErrorsShown) {
+TEST_F(ViewerPanels, CacheSlotsAreSelectedAndErrorsShown) {
   open_diverged();
   must("step 2");
   for (const char* side : {"both", "keys", "values"}) {
@@ -167,7 +202,7 @@ TEST_F(ViewerPanels, DISABLED_CacheSlotsAreSelectedAndErrorsShown) {
   });
 }
 
-TEST_F(ViewerPanels, DISABLED_StepsAreScrubbed) {
+TEST_F(ViewerPanels, StepsAreScrubbed) {
   open_diverged();
   alone("steps");
   drive([&](ImGuiTestContext* ctx) {
@@ -199,6 +234,44 @@ TEST_F(ViewerPanels, TokensFollowTheSelection) {
   EXPECT_FALSE(app.execute("at To ken=3").ok());
   EXPECT_FALSE(app.execute("at token=-3").ok());
   EXPECT_EQ(app.state.selection.at("token"), 8);
+}
+
+TEST_F(ViewerPanels, HistoryFollowsTheCellThroughTheLayer) {
+  open_diverged();
+  must(std::string("go ") + kWrongPoint + " replica=1 batch=0 head=0 query=1 key=4");
+  alone("history");
+  const HistoryPlace place = history_place(app.session, app.state.selection);
+  EXPECT_EQ(place.token, 1);
+  EXPECT_EQ(place.slot, 4);
+  EXPECT_EQ(place.key_token, 2);  // after two slots of a prefix
+  const auto model = made_history(app.session, place, 1, {});
+  ASSERT_GE(model->first, 0);
+  const HistoryRow& first = model->rows[static_cast<std::size_t>(model->first)];
+  EXPECT_EQ(first.point, kWrongPoint);
+  EXPECT_EQ(first.where, "replica=1 batch=0 head=0 query=1 key=4");
+  EXPECT_EQ(first.cells, 1);
+  const auto row = [&](const std::string& point) -> const HistoryRow& {
+    return *std::find_if(model->rows.begin(), model->rows.end(),
+                         [&](const HistoryRow& r) { return r.point == point; });
+  };
+  // The key's own token where the key comes from, the query's elsewhere; 24 and 4 channels.
+  EXPECT_EQ(row("model.layers.1.self_attn.k_proj").cell[2],
+            std::pair(std::string("token"), std::int64_t{2}));
+  EXPECT_EQ(row("model.layers.1.self_attn.q_proj").cell[2],
+            std::pair(std::string("token"), std::int64_t{1}));
+  EXPECT_EQ(row("model.layers.1.self_attn.o_proj").cells, 24);
+  EXPECT_EQ(row("model.layers.1.self_attn:k_cache").cells, 4);
+  EXPECT_FALSE(row("model.layers.1.self_attn:scores").differs());
+  EXPECT_TRUE(row("model.layers.1.self_attn.o_proj").differs());
+  // A key of the prefix comes from no token.
+  must("cell key 0");
+  const auto prefix =
+      made_history(app.session, history_place(app.session, app.state.selection), 1, {});
+  for (const HistoryRow& r : prefix->rows) EXPECT_FALSE(r.of_key) << r.point;
+  // The pair stays chosen while its points are looked at.
+  must("cell key 4");
+  must("go model.layers.1.self_attn.o_proj token=1");
+  EXPECT_EQ(history_place(app.session, app.state.selection).slot, 4);
 }
 
 TEST(TokenWords, BytesAreLettersOnlyInByteVocabularies) {

@@ -1,5 +1,6 @@
 #include "tests/viewer/scene.h"
 
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
@@ -135,6 +136,25 @@ void write_text_file(const std::filesystem::path& path, const std::string& text)
 
 }  // namespace
 
+void add_votes(Report& report) {
+  report.replicas.emplace();
+  report.replicas->replicas = 3;
+  for (std::int64_t i = 0; i < 9; ++i) {
+    ReplicaToken t;
+    t.token = i;
+    t.input_id = 7 * i;
+    t.argmax = 4;
+    t.expected_argmax = i == 5 ? 9 : 4;
+    t.js = t.expected_js = 0.1 * static_cast<double>(i);
+    t.weights = {0.5, 0.3, 0.2};
+    t.expected_weights = {0.4, 0.35, 0.25};
+    t.replica_argmax = t.expected_replica_argmax = {4, 9, 4};
+    t.without_argmax = {9, 4, 4};
+    t.top = {{4, 2.0, {1, 2, 3}, {1, 2, 3}}, {9, 1.5, {1, 2, NAN}, {1, 2, 3}}};
+    report.replicas->tokens.push_back(t);
+  }
+}
+
 Scene make_scene(const std::filesystem::path& dir) {
   Result<ParsedConfig> parsed = parse_config(kConfig, "scene");
   Result<ModelConfig> config = first_error_or_config(std::move(parsed).value(), "scene");
@@ -159,6 +179,7 @@ Scene make_scene(const std::filesystem::path& dir) {
   finding.evidence = {{"factor", "0.5"}, {"cells", "20"}};
   finding.fix = "multiply by head_dim ** -0.5, once";
   report.findings.insert(report.findings.begin(), finding);
+  add_votes(report);
   report.power = 0.97;
   report.blind_spots = {{"cache-beam-reorder-skipped", "no beam step was run"}};
   report.environment.clear();

@@ -15,6 +15,9 @@ struct Scene {
 // In `dir`, which must exist. The files are the same bytes in every run.
 Scene make_scene(const std::filesystem::path& dir);
 
+// Votes of three replicas about nine tokens.
+void add_votes(Report& report);
+
 // What is wrong in `candidate`: the point, and the cell of its first wrong value.
 inline constexpr const char* kWrongPoint = "model.layers.1.self_attn:probs";
 

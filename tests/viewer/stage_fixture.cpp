@@ -1,5 +1,8 @@
 #include "tests/viewer/stage_fixture.h"
 
+#include <algorithm>
+
+#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 #include "viewer/app/commands.h"
 
@@ -9,6 +12,29 @@ const Scene& shared_scene() {
   static const TempDir dir;
   static const Scene scene = make_scene(dir.path());
   return scene;
+}
+
+std::string difference(const Frame& a, const Frame& b) {
+  if (a.width != b.width || a.height != b.height) return "their sizes differ";
+  int left = a.width, right = -1, top = a.height, bottom = -1, count = 0;
+  for (int y = 0; y < a.height; ++y) {
+    for (int x = 0; x < a.width; ++x) {
+      const std::size_t i = static_cast<std::size_t>(y) * static_cast<std::size_t>(a.width) +
+                            static_cast<std::size_t>(x);
+      if (a.pixels[i] == b.pixels[i]) continue;
+      ++count;
+      left = std::min(left, x);
+      right = std::max(right, x);
+      top = std::min(top, y);
+      bottom = std::max(bottom, y);
+    }
+  }
+  if (count == 0) return "";
+  (void)write_picture(a, binary_dir() + "/viewer-now.png");
+  (void)write_picture(b, binary_dir() + "/viewer-before.png");
+  return "viewer-now.png and viewer-before.png: " + std::to_string(count) + " pixels, x " +
+         std::to_string(left) + " to " + std::to_string(right) + ", y " + std::to_string(top) +
+         " to " + std::to_string(bottom);
 }
 
 void StageTest::SetUp() { stage = std::make_unique<Stage>(app); }

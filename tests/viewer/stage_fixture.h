@@ -17,6 +17,9 @@ namespace ps::viewer {
 
 const Scene& shared_scene();  // made once
 
+// Where two pictures differ, in words; empty: nowhere.
+std::string difference(const Frame& a, const Frame& b);
+
 class StageTest : public ::testing::Test {
  protected:
   static constexpr int kWidth = 1600, kHeight = 1000;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "viewer/app/app.h"
+
 namespace ps::viewer {
 
 Result<void> expect(const Words& words, std::size_t least, std::size_t most,
@@ -48,6 +50,14 @@ std::pair<std::ptrdiff_t, std::ptrdiff_t> matrix_axes(const Display& display,
   if (columns < 0) columns = take(rows);
   if (rows < 0) rows = take(columns);
   return {rows, columns};
+}
+
+std::vector<NamedAxis> shown_axes(const App& app) {
+  const Selection& s = app.state.selection;
+  const TensorView* tensor = app.session.actual(s.run, s.step, s.rank, s.point);
+  if (tensor == nullptr) tensor = app.session.expected(s.step, s.rank, s.point);
+  if (tensor == nullptr) return {};
+  return app.session.axes(s.step, s.rank, s.point, tensor->shape);
 }
 
 }  // namespace ps::viewer

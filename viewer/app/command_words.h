@@ -25,4 +25,7 @@ Result<std::int64_t> changed(const std::string& word, const std::string& what, s
 std::pair<std::ptrdiff_t, std::ptrdiff_t> matrix_axes(const Display& display,
                                                       const std::vector<NamedAxis>& axes);
 
+// Axes of the tensor that is looked at: the run's, else the reference's; none where neither has it.
+std::vector<NamedAxis> shown_axes(const App& app);
+
 }  // namespace ps::viewer

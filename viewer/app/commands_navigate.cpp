@@ -6,49 +6,15 @@
 #include "viewer/app/command_words.h"
 #include "viewer/app/commands.h"
 #include "viewer/app/spots.h"
+#include "viewer/data/mask_place.h"
 
 namespace ps::viewer {
 
 namespace {
 
-// The tensor that is looked at: the run's, else the reference's; null when neither has it.
-const TensorView* tensor_of(const App& app) {
-  const Selection& s = app.state.selection;
-  const TensorView* actual = app.session.actual(s.run, s.step, s.rank, s.point);
-  return actual != nullptr ? actual : app.session.expected(s.step, s.rank, s.point);
-}
-
-std::vector<NamedAxis> axes_of(const App& app) {
-  const Selection& s = app.state.selection;
-  const TensorView* tensor = tensor_of(app);
-  if (tensor == nullptr) return {};
-  return app.session.axes(s.step, s.rank, s.point, tensor->shape);
-}
-
 void set_cell(Selection& s, const std::vector<NamedAxis>& axes, std::int64_t flat) {
   const std::vector<std::int64_t> at = index_of(axes, flat);
   for (std::size_t i = 0; i < axes.size(); ++i) s.cell[axes[i].name] = at[i];
-}
-
-Result<void> move_axis(App& app, const std::string& axis, const Words& words) {
-  PS_TRY_VOID(expect(words, 1, 1, axis));
-  std::int64_t size = 0;
-  for (const NamedAxis& a : axes_of(app)) {
-    if (a.name == axis) size = a.size;
-  }
-  if (size == 0 && axis == "head") return move_axis(app, "kv_head", words);
-  if (size == 0) {
-    // Other points have this axis; the place is kept for them.
-    const ModelConfig* config = app.session.config();
-    if (axis == "replica" && config != nullptr) size = config->replicas;
-    if (axis == "kv_head" && config != nullptr) size = config->heads;
-    if (size == 0) {
-      return bad_input(axis, "is no axis of what is shown");
-    }
-  }
-  std::int64_t& at = app.state.selection.cell[axis];
-  PS_TRY(at, changed(words[0], axis, at, 0, size - 1));
-  return {};
 }
 
 // One of `all`, at or from `now` on in the direction of words[0].
@@ -84,7 +50,7 @@ void look_at(App& app, const Spot& spot) {
   const ModelConfig* config = app.session.config();
   std::int64_t at = first_wrong_cell(*actual, *expected, config == nullptr ? 0 : config->layers);
   if (at < 0) at = worst_cell(*actual, *expected);
-  if (at >= 0) set_cell(s, axes_of(app), at);
+  if (at >= 0) set_cell(s, shown_axes(app), at);
 }
 
 Result<std::vector<Spot>> spots(const App& app) {
@@ -129,18 +95,30 @@ Result<void> go_to_spot(App& app, int direction) {
   return {};
 }
 
+// Through the wrong cells of a mask where masks are looked at, else through the report.
+Result<void> go_on(App& app, int direction) {
+  if (!looks_at_masks(app)) return go_to_spot(app, direction);
+  PS_TRY(const bool found, go_to_mask_error(app, direction));
+  if (found) return {};
+  if (app.session.report(app.state.selection.run) != nullptr && direction != 0)
+    return go_to_spot(app, direction);
+  const bool two = app.session.masks().size() == 2 || !app.session.runs().empty();
+  return bad_input("mask", two ? "no cell differs" : "there is nothing to compare it with");
+}
+
 }  // namespace
 
 Result<void> command_next(App& app, const Words& words) {
   PS_TRY_VOID(expect(words, 0, 0, "next"));
-  return go_to_spot(app, 1);
+  return go_on(app, 1);
 }
 Result<void> command_previous(App& app, const Words& words) {
   PS_TRY_VOID(expect(words, 0, 0, "previous"));
-  return go_to_spot(app, -1);
+  return go_on(app, -1);
 }
 Result<void> command_first(App& app, const Words& words) {
   PS_TRY_VOID(expect(words, 0, 0, "first"));
+  if (looks_at_masks(app)) return go_on(app, 0);
   PS_TRY(const std::vector<Spot> all, spots(app));
   const auto report = app.session.report(app.state.selection.run);
   Spot spot = all.front();
@@ -164,7 +142,7 @@ Result<void> command_go(App& app, const Words& words) {
                                    : "is no point of this step");
   }
   s.point = point;
-  const std::vector<NamedAxis> axes = axes_of(app);
+  const std::vector<NamedAxis> axes = shown_axes(app);
   for (std::size_t i = 1; i < words.size(); ++i) {
     const std::size_t equals = words[i].find('=');
     if (equals == std::string::npos) {
@@ -178,34 +156,6 @@ Result<void> command_go(App& app, const Words& words) {
     if (size == 0) return bad_input(axis, "is no axis of " + point);
     PS_TRY(s.cell[axis], integer_of(words[i].substr(equals + 1), axis, 0, size - 1));
   }
-  return {};
-}
-
-Result<void> command_cell(App& app, const Words& words) {
-  PS_TRY_VOID(expect(words, 2, 2, "cell"));
-  return move_axis(app, words[0], {words[1]});
-}
-
-Result<void> command_move(App& app, const Words& words) {
-  PS_TRY_VOID(expect(words, 1, 1, "move"));
-  const std::size_t comma = words[0].find(',');
-  if (comma == std::string::npos) return bad_input("move", "wants ROWS,COLUMNS", "0,1", words[0]);
-  constexpr std::int64_t kMost = 1 << 20;
-  PS_TRY(const std::int64_t rows, integer_of(words[0].substr(0, comma), "rows", -kMost, kMost));
-  PS_TRY(const std::int64_t columns,
-         integer_of(words[0].substr(comma + 1), "columns", -kMost, kMost));
-  const std::vector<NamedAxis> axes = axes_of(app);
-  if (axes.empty()) return bad_input("move", "there is no tensor to move in");
-  const auto [row_axis, column_axis] = matrix_axes(app.state.display, axes);
-  Selection& s = app.state.selection;
-  const auto shift = [&](std::ptrdiff_t axis, std::int64_t by) {
-    if (axis < 0 || by == 0) return;
-    const NamedAxis& a = axes[static_cast<std::size_t>(axis)];
-    s.cell[a.name] = std::clamp<std::int64_t>(s.at(a.name, a.size) + by, 0,
-                                              std::max<std::int64_t>(a.size, 1) - 1);
-  };
-  shift(row_axis, rows);
-  shift(column_axis, columns);
   return {};
 }
 
@@ -223,7 +173,7 @@ Result<void> command_worst(App& app, const Words& words) {
                                        ? "there is none: every cell is equal"
                                        : "cannot be found: the shapes differ");
   }
-  set_cell(s, axes_of(app), at);
+  set_cell(s, shown_axes(app), at);
   return {};
 }
 
@@ -278,12 +228,6 @@ Result<void> command_op(App& app, const Words& words) {
   }
   return bad_input(words[0], "no point of this step ends so");
 }
-
-Result<void> command_head(App& app, const Words& words) { return move_axis(app, "head", words); }
-Result<void> command_replica(App& app, const Words& words) {
-  return move_axis(app, "replica", words);
-}
-Result<void> command_batch(App& app, const Words& words) { return move_axis(app, "batch", words); }
 
 Result<void> command_step(App& app, const Words& words) {
   std::int64_t& at = app.state.selection.step;

@@ -5,6 +5,7 @@
 #include "viewer/app/command_words.h"
 #include "viewer/app/commands.h"
 #include "viewer/app/panels.h"
+#include "viewer/data/mask_place.h"
 
 namespace ps::viewer {
 
@@ -20,6 +21,10 @@ void look_at_once(App& app) {
     s.rank = d.rank;
     s.point = d.point;
     for (const auto& [axis, at] : coordinates_of(d.where)) s.cell[axis] = at;
+    return;
+  }
+  if (looks_at_masks(app) && app.session.masks().size() == 2) {
+    (void)go_to_mask_error(app, 0);
     return;
   }
   if (!s.point.empty()) return;

@@ -11,8 +11,8 @@ constexpr auto kPanels = std::to_array<PanelInfo>({
 });
 
 constexpr auto kLayouts = std::to_array<LayoutInfo>({
-#define PS_LAYOUT(name, title, help, main, below, right, corner) \
-  {#name, title, help, main, below, right, corner},
+#define PS_LAYOUT(name, title, help, main, below, right, corner, share) \
+  {#name, title, help, main, below, right, corner, share},
 #include "viewer/layouts.def"
 #undef PS_LAYOUT
 });

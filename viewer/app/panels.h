@@ -22,6 +22,7 @@ struct LayoutInfo {
   std::string_view title;
   std::string_view help;
   std::string_view main, below, right, corner;  // panel names between blanks
+  float share;                                  // of the width that the places on the right have
 };
 std::span<const LayoutInfo> layout_table();
 const LayoutInfo* find_layout(std::string_view name);

@@ -24,10 +24,12 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
+// The last part of the path; of "." and "a/.." what they stand for.
 std::string name_of(const fs::path& path) {
-  const fs::path clean = path.lexically_normal();
-  const std::string last = clean.filename().string();
-  return last.empty() || last == "." ? clean.parent_path().filename().string() : last;
+  std::error_code ignored;
+  const fs::path whole = fs::absolute(path, ignored).lexically_normal();
+  const std::string last = whole.filename().string();
+  return last.empty() ? whole.parent_path().filename().string() : last;
 }
 
 bool has_step_file(const fs::path& dir) {
@@ -41,8 +43,8 @@ bool has_step_file(const fs::path& dir) {
 }
 
 constexpr std::string_view kWanted =
-    "a trace, a .safetensors file, a report (report.json or its folder), a mask program, a golden "
-    "mask case or a model's folder";
+    "a trace, a .safetensors file, a report (report.json or its folder), a mask (a program, an "
+    "expression, FILE.safetensors:NAME), a golden mask case or a model's folder";
 
 Result<Kind> kind_of_json(const fs::path& path) {
   PS_TRY(const std::string text, read_text(path));
@@ -60,7 +62,7 @@ Result<Kind> kind_of_json(const fs::path& path) {
 // The folder, where a file only describes it.
 fs::path meant(const fs::path& path) {
   const std::string name = path.filename().string();
-  if (name != "trace.json" && name != "config.json") return path;
+  if (name != "trace.json" && name != "config.json" && name != "report.json") return path;
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
@@ -111,7 +113,11 @@ Result<RunPtr> open_run(const fs::path& path) {
 }
 
 Result<Kind> kind_of(const fs::path& path) {
-  if (!is_there(path)) return bad_input(path.string(), "does not exist", std::string(kWanted));
+  if (!is_there(path)) {
+    // What `parscope mask` would read: FILE.json#/variants/0, FILE.safetensors:NAME, an expression.
+    if (mask::open_source(path.string(), std::nullopt).ok()) return Kind::kMask;
+    return bad_input(path.string(), "does not exist", std::string(kWanted));
+  }
   if (is_folder(path)) {
     if (is_there(path / "report.json")) return Kind::kReport;
     if (is_there(path / "trace.json") || has_step_file(path)) return Kind::kTrace;
@@ -122,6 +128,7 @@ Result<Kind> kind_of(const fs::path& path) {
   const std::string extension = path.extension().string();
   if (extension == ".safetensors") return Kind::kTrace;
   if (extension == ".json") return kind_of_json(path);
+  if (extension == ".mask" || extension == ".txt") return Kind::kMask;
   return bad_input(path.string(), "is nothing that can be shown", std::string(kWanted),
                    extension.empty() ? "a file without an extension" : "a " + extension + " file");
 }
@@ -142,7 +149,7 @@ Result<void> Session::open(const fs::path& path) {
       if (capture_.empty()) capture = capture_of(report);
       reports_[0] = std::make_shared<const Report>(std::move(report));
       report_was_opened_ = true;
-      report_name_ = name_of(path);
+      report_name_ = name_of(is_folder(path) ? path : meant(path));
       break;
     }
     case Kind::kMask: {
@@ -152,12 +159,14 @@ Result<void> Session::open(const fs::path& path) {
       }
       PS_TRY(mask::Source source, mask::open_source(path.string(), std::nullopt));
       if (capture_.empty()) {
-        DeepLink words;  // a hash of the program's text, or of the name where it is a tensor
-        Report report;
+        Report report;  // a hash of the program, or of the name where it is a tensor
         report.findings.emplace_back().where =
             source.program ? mask::program_json(*source.program) : source.name;
         capture = capture_of(report);
       }
+      // For titles: one line, and of a file its name.
+      source.name = is_there(path) ? name_of(path) : source.name;
+      for (char& c : source.name) c = c == '\n' ? ' ' : c;
       masks_.push_back(std::make_shared<const mask::Source>(std::move(source)));
       break;
     }

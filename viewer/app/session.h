@@ -61,6 +61,7 @@ class Session {
   std::shared_ptr<const Report> report(std::int64_t run) const;
   void set_report(std::int64_t run, std::shared_ptr<const Report> report);
   bool report_was_opened() const { return report_was_opened_; }
+  const std::string& report_name() const { return report_name_; }
 
   const TensorView* actual(std::int64_t run, std::int64_t step, std::int64_t rank,
                            std::string_view point) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "viewer/data/mask_blocks.h"
 #include "viewer/data/places.h"
 
 namespace ps::viewer {
@@ -71,11 +72,13 @@ MaskModelPtr made_mask_model(const MaskWork& work, const MaskKey& key) {
         m->set->add("reference", *mask);
     }
   }
+  add_selected(work, key, *m);
   m->names = m->set->names();
   const auto known = [&](const std::string& name) {
     return std::find(m->names.begin(), m->names.end(), name) != m->names.end();
   };
   m->expected_name = known(key.expected)  ? key.expected
+                     : known("selected")  ? "selected"
                      : known("expected")  ? "expected"
                      : known("reference") ? "reference"
                                           : "";
@@ -96,6 +99,7 @@ MaskModelPtr made_mask_model(const MaskWork& work, const MaskKey& key) {
                  " expected, " + to_string(actual->dims()) + " found.";
   }
   add_bands(work, key, *m);
+  add_tiles(work, key, *m);
   if (key.expression.empty()) return m;
   const auto result = m->set->evaluate(key.expression);
   if (!result.ok()) {

@@ -16,8 +16,15 @@ namespace ps::viewer {
 struct MaskKey {
   std::uint64_t version = 0;
   std::int64_t run = 0, step = 0, rank = 0, layer = 0, row = 0, head = 0, batch = 0;
-  std::string expected, actual, expression;
+  std::string expected, actual, expression, blocks;
   bool operator==(const MaskKey&) const = default;
+};
+
+// Tiles over the mask: those that a sparse layer selected, or those of block lists of some size.
+struct MaskBlocks {
+  view::BlockLayer layer;
+  std::int64_t row_origin = 0, column_origin = 0;  // a tile begins there
+  std::string words;                               // how many there are
 };
 
 struct MaskModel {
@@ -32,6 +39,9 @@ struct MaskModel {
   std::string problem;          // why there is no mask
   std::string algebra_problem;  // what is wrong with the line
   std::vector<view::AxisBand> keys, queries;
+  std::optional<MaskBlocks> blocks;
+  bool selected = false;  // the layer is block-sparse, and the step says which blocks it took
+  std::string blocks_problem, selected_problem;
 };
 using MaskModelPtr = std::shared_ptr<const MaskModel>;
 

@@ -58,7 +58,7 @@ class AttentionPanel final : public Panel {
     }
     if (model->all.empty()) {
       centred_text("This step has no " + std::string(show == Show::kScores ? "scores" : "probs") +
-                   ". Record them: parscope trace --points '*:scores' '*:probs'");
+                   ". Record them: parscope trace --points '*:scores' --points '*:probs'");
       return;
     }
     ImGui::SameLine(0, 16);
@@ -121,33 +121,45 @@ class AttentionPanel final : public Panel {
   }
 
   void grid(App& app, Ui& ui, const Model& m, Show show) {
-    const float label = ImGui::CalcTextSize("000").x + 6, line = ImGui::GetTextLineHeight();
+    const float label = ImGui::CalcTextSize("layer").x + 8, line = ImGui::GetTextLineHeight();
     const ImVec2 room = ImGui::GetContentRegionAvail();
-    const auto columns = static_cast<float>(m.heads * m.replicas);
-    const float gap = 2, group = 6;
-    const float fit =
-        (room.x - label - group * static_cast<float>(m.replicas) - 16) / columns - gap;
-    const float by_height =
-        (room.y - line * 2 - 8) / static_cast<float>(std::max<std::int64_t>(m.layers, 1)) - gap;
-    const int side =
-        static_cast<int>(std::clamp(std::min(fit, std::max(by_height, 24.0f)), 10.0f, 96.0f));
-    const int width = static_cast<int>(columns * (static_cast<float>(side) + gap) +
-                                       group * static_cast<float>(m.replicas));
-    const int height =
-        static_cast<int>(static_cast<float>(m.layers) * (static_cast<float>(side) + gap));
+    constexpr float kGap = 2, kGroup = 12;
+    const float above = std::floor(line * 2 + 4);
+    const auto heads = static_cast<float>(m.heads),
+               layers = static_cast<float>(std::max<std::int64_t>(m.layers, 1));
+    // Replicas beside each other, or in as many rows as make the thumbnails largest.
+    std::int64_t across = m.replicas;
+    float fit = 0;
+    for (std::int64_t n = m.replicas; n >= 1; --n) {
+      const auto columns = static_cast<float>(n),
+                 rows = static_cast<float>((m.replicas + n - 1) / n);
+      const float by_width =
+          (room.x - label - kGroup * (columns - 1) - 16) / (columns * heads) - kGap;
+      const float by_height = (room.y - rows * (above + kGroup)) / (rows * layers) - kGap;
+      const float side = std::min(by_width, std::max(by_height, n == m.replicas ? 24.0f : 0.0f));
+      if (side <= fit + 0.5f) continue;
+      fit = side;
+      across = n;
+    }
+    const int side = static_cast<int>(std::clamp(fit, 10.0f, 96.0f));
+    const float pitch = static_cast<float>(side) + kGap;
+    const auto down = static_cast<float>((m.replicas + across - 1) / across);
+    const int width = static_cast<int>(static_cast<float>(across) * (heads * pitch + kGroup));
+    const int height = static_cast<int>(down * (layers * pitch + above + kGroup));
     const ImVec2 corner = ImGui::GetCursorScreenPos();
-    const ImVec2 at(std::floor(corner.x + label), std::floor(corner.y + line * 2 + 4));
+    const ImVec2 at(std::floor(corner.x + label), std::floor(corner.y));
     Picture& picture = ui.picture("attention.heads");
     std::uint32_t* out = picture.resize(width, height);
     width_ = picture.width();
     std::fill(out, out + static_cast<std::ptrdiff_t>(picture.width()) * picture.height(),
-              0xff161310u);
+              0xff1d1916u);
     const int limit = picture.height();
     const auto place = [&](const Head& h) {
-      const float x =
-          static_cast<float>(h.replica * m.heads + h.head) * (static_cast<float>(side) + gap) +
-          group * static_cast<float>(h.replica);
-      return ImVec2(x, static_cast<float>(h.layer) * (static_cast<float>(side) + gap));
+      const auto column = static_cast<float>(h.replica % across),
+                 row = static_cast<float>(h.replica / across);
+      return ImVec2(
+          column * (heads * pitch + kGroup) + static_cast<float>(h.head) * pitch,
+          row * (layers * pitch + above + kGroup) + above + static_cast<float>(h.layer) * pitch);
     };
     for (const Head& h : m.all) {
       const ImVec2 p = place(h);
@@ -161,30 +173,37 @@ class AttentionPanel final : public Panel {
     ImGui::SetCursorScreenPos(at);
     ImGui::InvisibleButton("attention_heads", ImVec2(static_cast<float>(width),
                                                      static_cast<float>(std::max(height, 1))));
-    Canvas published;
-    published.min = at;
-    published.max = ImVec2(at.x + static_cast<float>(width), at.y + static_cast<float>(height));
-    published.rows = m.layers;
-    published.columns = m.heads * m.replicas;
-    published.cell_width = published.cell_height =
-        static_cast<double>(static_cast<float>(side) + gap);
-    publish_canvas("attention.heads", published);
+    for (std::int64_t r = 0; r < m.replicas; ++r) {
+      const ImVec2 p = place({0, 0, r, {}, {}});
+      Canvas published;
+      published.min = ImVec2(at.x + p.x, at.y + p.y);
+      published.max = ImVec2(published.min.x + heads * pitch, published.min.y + layers * pitch);
+      published.rows = m.layers;
+      published.columns = m.heads;
+      published.cell_width = published.cell_height = static_cast<double>(pitch);
+      publish_canvas("attention.heads." + std::to_string(r), published);
+    }
     const bool hovered = ImGui::IsItemHovered();
     const ImU32 ink = ImGui::GetColorU32(ImGuiCol_TextDisabled);
     for (std::int64_t r = 0; r < m.replicas; ++r) {
       const ImVec2 p = place({0, 0, r, {}, {}});
-      list.AddText(ImVec2(at.x + p.x, corner.y), ink,
-                   m.replicas == 1 ? "heads" : ("replica " + std::to_string(r)).c_str());
+      const float top = at.y + p.y - above;
+      list.AddText(ImVec2(at.x + p.x, top), ink,
+                   m.replicas == 1
+                       ? "head"
+                       : fitted("replica " + std::to_string(r) + "  head", heads * pitch).c_str());
       for (std::int64_t h = 0; h < m.heads; ++h) {
         if (side < 16 && h % 4 != 0) continue;
-        list.AddText(ImVec2(at.x + place({0, h, r, {}, {}}).x, corner.y + line), ink,
+        list.AddText(ImVec2(at.x + place({0, h, r, {}, {}}).x, top + line), ink,
                      std::to_string(h).c_str());
       }
-    }
-    for (std::int64_t l = 0; l < m.layers; ++l) {
-      if (static_cast<float>(side) + gap < line && l % 2 != 0) continue;
-      list.AddText(ImVec2(corner.x, at.y + place({l, 0, 0, {}, {}}).y), ink,
-                   std::to_string(l).c_str());
+      if (r % across != 0) continue;
+      list.AddText(ImVec2(corner.x, top), ink, "layer");
+      for (std::int64_t l = 0; l < m.layers; ++l) {
+        if (pitch < line && l % 2 != 0) continue;
+        list.AddText(ImVec2(corner.x, at.y + place({l, 0, r, {}, {}}).y), ink,
+                     std::to_string(l).c_str());
+      }
     }
     const ImVec2 mouse = ImGui::GetIO().MousePos;
     for (const Head& h : m.all) {
@@ -334,7 +353,9 @@ class AttentionPanel final : public Panel {
             }
             if (expected == nullptr) continue;
             const double e = value_at(*expected, first + r * columns + k);
-            if (std::isfinite(a) != std::isfinite(e) || std::isnan(a) != std::isnan(e)) broken = 2;
+            const bool same_class = std::isfinite(a) == std::isfinite(e) &&
+                                    std::isnan(a) == std::isnan(e) && !(std::isinf(a) && a != e);
+            if (!same_class) broken = 2;
             if (std::isfinite(a) && std::isfinite(e))
               error = std::max(error, static_cast<float>(std::fabs(a - e)));
           }

@@ -35,14 +35,14 @@ class DivergencePanel final : public Panel {
       return;
     }
     steps(app);
-    const float legend = ImGui::GetTextLineHeightWithSpacing() * 1.6f;
+    const float legend = draw_legend(false);
     if (ImGui::BeginChild("strip",
                           ImVec2(0, std::max(60.0f, ImGui::GetContentRegionAvail().y - legend)), 0,
                           ImGuiWindowFlags_HorizontalScrollbar)) {
       strip(app, ui);
     }
     ImGui::EndChild();
-    draw_legend();
+    draw_legend(true);
   }
 
  private:
@@ -117,9 +117,10 @@ class DivergencePanel final : public Panel {
                           wrong ? ImVec4(1, 0.62f, 0.38f, 1) : ImVec4(0.55f, 0.78f, 1, 1));
     ImGui::TextUnformatted(headline(*report_).c_str());
     ImGui::PopStyleColor();
-    ImGui::SameLine();
-    ImGui::TextDisabled("%s",
-                        fitted(points_summary(*report_), ImGui::GetContentRegionAvail().x).c_str());
+    if (!report_->points.empty()) ImGui::SameLine();
+    if (!report_->points.empty())
+      ImGui::TextDisabled(
+          "%s", fitted(points_summary(*report_), ImGui::GetContentRegionAvail().x).c_str());
     if (report_->first_divergence) {
       const std::string words = "first: " + place_text(*report_->first_divergence);
       if (ImGui::Selectable(fitted(words, ImGui::GetContentRegionAvail().x).c_str()))
@@ -190,7 +191,7 @@ class DivergencePanel final : public Panel {
     canvas.columns = layers;
     canvas.cell_width =
         std::clamp<double>(std::floor((room.x - label - 4) / static_cast<double>(layers)), 6,
-                           ImGui::GetFontSize() * 3);
+                           ImGui::GetFontSize() * 5);
     canvas.cell_height = std::clamp<double>(
         std::floor((room.y - line - 6) / static_cast<double>(rows_.size())), line + 1, line * 1.7);
     const ImVec2 origin = ImGui::GetCursorScreenPos();
@@ -313,21 +314,52 @@ class DivergencePanel final : public Panel {
     ImGui::EndTooltip();
   }
 
-  void draw_legend() const {
-    if (!compared_) return;
-    bool first = true;
+  // A cell of the strip that has this letter.
+  static StripCell example(char letter) {
+    StripCell cell{true, PointStatus::kOk, 0.1, false};
+    if (letter == ':') cell.ratio = 0.9;
+    if (letter >= '1' && letter <= '9')
+      cell = {true, PointStatus::kDiverged, std::pow(10.0, letter - '0') / 2, false};
+    constexpr std::pair<char, PointStatus> kStates[] = {
+        {'~', PointStatus::kPropagated}, {'h', PointStatus::kHealed},
+        {'N', PointStatus::kNonfinite},  {'S', PointStatus::kShape},
+        {'?', PointStatus::kMissing},    {'_', PointStatus::kIgnored}};
+    for (const auto& [of, status] : kStates) {
+      if (of == letter) cell.status = status;
+    }
+    return cell;
+  }
+
+  // How high it is; drawn only when asked for.
+  float draw_legend(bool draw) const {
+    const float line = ImGui::GetTextLineHeightWithSpacing(), font = ImGui::GetFontSize();
+    if (!compared_) return 0;
+    const ImVec2 corner = ImGui::GetCursorScreenPos();
+    const float room = ImGui::GetContentRegionAvail().x, box = font * 1.5f;
+    float x = 0, y = 4;
+    ImDrawList& list = *ImGui::GetWindowDrawList();
     for (const LegendEntry& entry : legend_of(strip_)) {
       const bool digit = entry.letter >= '1' && entry.letter <= '9';
-      const std::string text =
-          (digit ? "1-9" : std::string(1, entry.letter)) + "  " + entry.meaning;
-      if (!first) {
-        const float wide = ImGui::CalcTextSize(text.c_str()).x + ImGui::GetFontSize();
-        ImGui::SameLine(0, ImGui::GetFontSize());
-        if (ImGui::GetContentRegionAvail().x < wide) ImGui::NewLine();
+      const std::string letters = digit ? "1-9" : std::string(1, entry.letter);
+      const float text = ImGui::CalcTextSize(entry.meaning.c_str()).x;
+      if (x > 0 && x + box + 5 + text > room) {
+        x = 0;
+        y += line;
       }
-      first = false;
-      ImGui::TextDisabled("%s", text.c_str());
+      if (draw) {
+        const ImVec2 at(corner.x + x, corner.y + y), end(at.x + box, at.y + font + 1);
+        const Color color = color_of(example(entry.letter), Theme::kDark);
+        list.AddRectFilled(at, end, u32(color));
+        const ImVec2 size = ImGui::CalcTextSize(letters.c_str());
+        list.AddText(ImVec2((at.x + end.x - size.x) / 2, (at.y + end.y - size.y) / 2),
+                     u32(ink_on(color)), letters.c_str());
+        list.AddText(ImVec2(end.x + 5, at.y), ImGui::GetColorU32(ImGuiCol_TextDisabled),
+                     entry.meaning.c_str());
+      }
+      x += box + 5 + text + font;
     }
+    if (draw) ImGui::Dummy(ImVec2(0, y + line));
+    return y + line + 6;
   }
 
   std::uint64_t version_ = ~std::uint64_t{0};

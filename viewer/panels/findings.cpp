@@ -30,6 +30,11 @@ class FindingsPanel final : public Panel {
       ImGui::PushStyleColor(ImGuiCol_Text, color_of(Severity::kInfo));
       ImGui::TextWrapped("%s", headline(*report).c_str());
       ImGui::PopStyleColor();
+      if (!report->points.empty()) faint_text(points_summary(*report));
+      if (!report->power)
+        faint_text(
+            "Two traces were compared. What these inputs could not have shown is known to a check: "
+            "parscope check MODEL_DIR --report DIR");
     } else {
       list(app, *report);
       ImGui::Separator();

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "diff/picture/colors.h"
+#include "diff/report/strip.h"
 #include "diff/view/cache_map.h"
 #include "viewer/app/commands.h"
 #include "viewer/data/computed.h"
@@ -194,10 +195,11 @@ class KvPanel final : public Panel {
   void matrix(App& app, Ui& ui, const Model& m, const view::CacheMap& map, std::int64_t row) {
     const ImVec2 room = ImGui::GetContentRegionAvail(), corner = ImGui::GetCursorScreenPos();
     const float left = axis_width(map.layers), top = axis_height(),
-                foot = ImGui::GetTextLineHeightWithSpacing() * 2;
+                foot = ImGui::GetTextLineHeightWithSpacing() * 6;
     ImGui::SetCursorScreenPos(ImVec2(corner.x + left, corner.y + top));
-    const Canvas canvas = matrix_canvas(app, "kv", map.layers, map.slots,
-                                        ImVec2(room.x - left - 8, room.y - top - foot - 6));
+    const Canvas canvas =
+        matrix_canvas(app, "kv", map.layers, map.slots,
+                      ImVec2(room.x - left - 8, std::max(room.y - top - foot - 6, room.y * 0.4f)));
     const bool diff = app.mode() == Mode::kDiff && m.compared && &map == &m.actual;
     Picture& picture = ui.picture("kv");
     std::uint32_t* out = picture.resize(canvas.width(), canvas.height());
@@ -234,6 +236,13 @@ class KvPanel final : public Panel {
     }
     ImGui::SetCursorScreenPos(ImVec2(corner.x, canvas.max.y + 6));
     legend(map, app.state.selection.step, row, diff);
+    ImGui::Spacing();
+    const std::int64_t layer = std::clamp<std::int64_t>(selected_layer(app.state.selection), 0,
+                                                        std::max<std::int64_t>(map.layers, 1) - 1);
+    if (ImGui::BeginChild("slot")) {
+      faint_text(words(m, map, layer, app.state.selection.at("slot", map.slots), row));
+    }
+    ImGui::EndChild();
   }
 
   // The worst of the cells under a pixel: a wrong slot is never lost.
@@ -279,7 +288,7 @@ class KvPanel final : public Panel {
     if (s.changed >= 0) text += "\nwent wrong in step " + std::to_string(s.changed);
     if (m.compared && &map == &m.actual)
       text += "\nlargest error " +
-              text_of(m.errors[static_cast<std::size_t>(layer * map.slots + slot)]) +
+              number_text(m.errors[static_cast<std::size_t>(layer * map.slots + slot)]) +
               " of the cache's largest value";
     return text;
   }

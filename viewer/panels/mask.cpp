@@ -4,34 +4,18 @@
 #include <cmath>
 #include <cstring>
 
-#include "diff/view/mask_errors.h"
 #include "diff/view/mask_raster.h"
 #include "viewer/app/commands.h"
 #include "viewer/data/computed.h"
-#include "viewer/data/mask_model.h"
+#include "viewer/data/mask_place.h"
 #include "viewer/data/places.h"
 #include "viewer/panel.h"
 #include "viewer/ui/canvas.h"
+#include "viewer/ui/mask_marks.h"
 
 namespace ps::viewer {
 
 namespace {
-
-ImU32 color_of(view::AxisBand::Kind kind, std::size_t index) {
-  switch (kind) {
-    case view::AxisBand::Kind::kPrefix:
-      return IM_COL32(178, 132, 214, 255);
-    case view::AxisBand::Kind::kPadding:
-      return IM_COL32(110, 110, 110, 255);
-    case view::AxisBand::Kind::kPast:
-      return IM_COL32(86, 140, 200, 255);
-    case view::AxisBand::Kind::kNew:
-      return IM_COL32(96, 190, 150, 255);
-    case view::AxisBand::Kind::kSegment:
-      return index % 2 == 0 ? IM_COL32(206, 170, 90, 255) : IM_COL32(132, 168, 208, 255);
-  }
-  return 0;
-}
 
 class MaskPanel final : public Panel {
  public:
@@ -58,34 +42,10 @@ class MaskPanel final : public Panel {
 
  private:
   MaskModelPtr current(App& app) {
-    const Selection& s = app.state.selection;
-    MaskWork work{app.session.run(s.run), app.session.reference(), app.session.masks(),
-                  std::nullopt};
-    if (work.run == nullptr && work.sources.empty()) work.run = work.reference;
-    if (const ModelConfig* config = app.session.config()) work.config = *config;
-    const RowPlace place = row_place(app, work.run.get(), s.step);
-    MaskKey key;
-    key.version = app.session.version();
-    key.run = s.run;
-    key.step = s.step;
-    key.rank = s.rank;
-    key.layer = selected_layer(s);
-    key.row = work.sources.empty() ? place.row() : s.at("batch");
-    key.batch = place.batch;
-    key.head = s.at("head");
-    key.expected = app.state.display.option("mask.expected");
-    key.actual = app.state.display.option("mask.actual");
-    key.expression = app.state.display.option("mask.expression");
-    const TraceStep* step =
-        work.run == nullptr ? nullptr : find_step(*work.run, key.step, key.rank);
-    std::int64_t bytes = 0;
-    if (step != nullptr) {
-      for (const auto& entry : step->tensors->entries()) {
-        if (entry.name.ends_with(":probs") || entry.name.starts_with("model:mask"))
-          bytes += std::ssize(entry.view.bytes);
-      }
-    }
-    return models_.get(app, "mask", key, bytes < (1 << 20),
+    MaskWork work;
+    const MaskKey key = mask_key(app, work);
+    const bool at_once = mask_bytes(work, key) < (1 << 20);
+    return models_.get(app, "mask", key, at_once,
                        [work = std::move(work), key](const std::stop_token&) {
                          return made_mask_model(work, key);
                        });
@@ -99,7 +59,8 @@ class MaskPanel final : public Panel {
     ImGui::SameLine();
     if (m.pair.expected && m.pair.actual) {
       const bool wrong = m.pair.leaks + m.pair.hides > 0;
-      const std::string text = wrong ? std::to_string(m.pair.leaks) + " leaks, " +
+      const std::string text = wrong ? std::to_string(m.pair.leaks) +
+                                           (m.pair.leaks == 1 ? " leak, " : " leaks, ") +
                                            std::to_string(m.pair.hides) + " hidden"
                                      : "equal";
       if (wrong) {
@@ -112,9 +73,9 @@ class MaskPanel final : public Panel {
     }
     if (!m.pair.errors.empty()) {
       ImGui::SameLine();
-      if (ImGui::SmallButton("<##error")) go_to_error(app, m, false);
+      if (ImGui::SmallButton("<##error")) (void)app.execute("previous");
       ImGui::SameLine(0, 2);
-      if (ImGui::SmallButton(">##error")) go_to_error(app, m, true);
+      if (ImGui::SmallButton(">##error")) (void)app.execute("next");
     }
     expression(app, m);
   }
@@ -170,31 +131,15 @@ class MaskPanel final : public Panel {
     }
   }
 
-  static void go_to(App& app, const view::CellAt& cell) {
-    (void)app.execute("at query=" + std::to_string(cell.first) +
-                      " key=" + std::to_string(cell.second));
-    const PlaneView view = app.state.display.view("mask");
-    if (view.zoom <= 1) return;
-    (void)app.execute_merged("view mask " + text_of(static_cast<double>(cell.second) + 0.5) + " " +
-                             text_of(static_cast<double>(cell.first) + 0.5) + " " +
-                             text_of(view.zoom));
-  }
-  static void go_to_error(App& app, const MaskModel& m, bool next) {
-    const Selection& s = app.state.selection;
-    const view::CellAt here{s.at("query"), s.at("key")};
-    // The first press goes to the cell itself where it is the first wrong one.
-    const auto to =
-        next ? view::next_piece(m.pair.errors, here) : view::previous_piece(m.pair.errors, here);
-    if (to) go_to(app, *to);
-  }
-
   void body(App& app, Ui& ui, const MaskModel& m) {
     const ImVec2 room = ImGui::GetContentRegionAvail();
     const ImVec2 corner = ImGui::GetCursorScreenPos();
     const float font = ImGui::GetFontSize(), strip = std::round(font * 0.45f),
                 margin = std::round(font * 1.6f);
     const float side = room.x > room.y * 1.3f ? std::min(room.x * 0.3f, font * 22) : 0;
-    const float legend = ImGui::GetTextLineHeightWithSpacing() * (side > 0 ? 1.0f : 5.0f) + 4;
+    const float legend = ImGui::GetTextLineHeightWithSpacing() *
+                             ((room.x < font * 60 ? 2.0f : 1.0f) + (side > 0 ? 0.0f : 5.0f)) +
+                         4;
     const float left = axis_width(m.pair.rows) + strip + 3, top = axis_height() + strip + 3;
     ImGui::SetCursorScreenPos(ImVec2(corner.x + left, corner.y + top));
     const Canvas canvas =
@@ -207,12 +152,13 @@ class MaskPanel final : public Panel {
     ImDrawList& list = *ImGui::GetWindowDrawList();
     ui.picture("mask").draw(list, canvas.min);
     list.AddRect(canvas.min, canvas.max, ImGui::GetColorU32(ImGuiCol_Border));
-    draw_labels(list, canvas, strip + 3);
-    bands(list, m.keys, canvas, strip, true);
-    bands(list, m.queries, canvas, strip, false);
-    margins(list, m, canvas, viewport, margin);
-    if (app.mode() == Mode::kDiff && !m.algebra) rings(list, m, canvas);
-    arrows(app, list, m, canvas);
+    draw_mask_axes(list, canvas, strip + 3);
+    draw_bands(list, m.keys, canvas, strip, true);
+    draw_bands(list, m.queries, canvas, strip, false);
+    draw_margins(list, m, canvas, viewport, margin);
+    if (m.blocks) draw_blocks(list, *m.blocks, canvas);
+    if (app.mode() == Mode::kDiff && !m.algebra) draw_rings(list, m, canvas);
+    if (const auto cell = draw_arrows(list, m, canvas)) go_to_mask_cell(app, *cell);
     const Selection& s = app.state.selection;
     draw_marker(list, canvas, s.at("query", m.pair.rows), s.at("key", m.pair.columns),
                 IM_COL32_WHITE);
@@ -234,23 +180,6 @@ class MaskPanel final : public Panel {
     } else {
       reasons(app, m);
     }
-  }
-
-  static void draw_labels(ImDrawList& list, const Canvas& canvas, float shift) {
-    Canvas rows = canvas, columns = canvas;
-    rows.min.x -= shift;
-    columns.min.y -= shift;
-    // Each axis alone: the other's labels are clipped away.
-    list.PushClipRect(ImVec2(0, canvas.min.y - 9), ImVec2(canvas.min.x - shift, canvas.max.y + 20),
-                      true);
-    rows.left -= shift / rows.cell_width;
-    draw_axes(list, rows, "", "");
-    list.PopClipRect();
-    columns.top -= shift / columns.cell_height;
-    list.PushClipRect(ImVec2(canvas.min.x - 30, 0), ImVec2(canvas.max.x + 30, canvas.min.y - shift),
-                      true);
-    draw_axes(list, columns, "query", "key");
-    list.PopClipRect();
   }
 
   void paint(App& app, Ui& ui, const MaskModel& m, const view::Viewport& viewport) {
@@ -280,105 +209,10 @@ class MaskPanel final : public Panel {
     picture.commit();
   }
 
-  static void bands(ImDrawList& list, const std::vector<view::AxisBand>& all, const Canvas& canvas,
-                    float strip, bool keys) {
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      const auto begin = static_cast<double>(all[i].begin), end = static_cast<double>(all[i].end);
-      ImVec2 a, b;
-      if (keys) {
-        a = ImVec2(std::max(canvas.min.x, canvas.x_of(begin)), canvas.min.y - strip - 2);
-        b = ImVec2(std::min(canvas.max.x, canvas.x_of(end)), canvas.min.y - 2);
-      } else {
-        a = ImVec2(canvas.min.x - strip - 2, std::max(canvas.min.y, canvas.y_of(begin)));
-        b = ImVec2(canvas.min.x - 2, std::min(canvas.max.y, canvas.y_of(end)));
-      }
-      if (b.x <= a.x || b.y <= a.y) continue;
-      list.AddRectFilled(a, b, color_of(all[i].kind, i));
-      if (ImGui::IsMouseHoveringRect(a, b)) {
-        ImGui::SetTooltip("%s %s: %lld to %lld", keys ? "keys" : "queries", all[i].label.c_str(),
-                          static_cast<long long>(all[i].begin),
-                          static_cast<long long>(all[i].end - 1));
-      }
-    }
-  }
-
-  // How many wrong cells each row and column of pixels has, over the whole plane.
-  static void margins(ImDrawList& list, const MaskModel& m, const Canvas& canvas,
-                      const view::Viewport& viewport, float margin) {
-    if (m.pair.errors.empty()) return;
-    const ImU32 color = IM_COL32(240, 110, 70, 255);
-    const auto rows = view::row_margin(m.pair.errors, m.pair.columns, viewport);
-    const auto columns = view::column_margin(m.pair.errors, viewport);
-    const double most_row = std::max(1.0, *std::max_element(rows.begin(), rows.end()));
-    const double most_column = std::max(1.0, *std::max_element(columns.begin(), columns.end()));
-    const auto length = [&](double n, double most) {
-      return n <= 0 ? 0.0f
-                    : 2 + (margin - 6) * static_cast<float>(std::log1p(n) / std::log1p(most));
-    };
-    for (int y = 0; y < viewport.height; ++y) {
-      const float n = length(rows[static_cast<std::size_t>(y)], most_row);
-      if (n > 0)
-        list.AddRectFilled(ImVec2(canvas.max.x + 3, canvas.min.y + static_cast<float>(y)),
-                           ImVec2(canvas.max.x + 3 + n, canvas.min.y + static_cast<float>(y) + 1),
-                           color);
-    }
-    for (int x = 0; x < viewport.width; ++x) {
-      const float n = length(columns[static_cast<std::size_t>(x)], most_column);
-      if (n > 0)
-        list.AddRectFilled(ImVec2(canvas.min.x + static_cast<float>(x), canvas.max.y + 3),
-                           ImVec2(canvas.min.x + static_cast<float>(x) + 1, canvas.max.y + 3 + n),
-                           color);
-    }
-  }
-
-  // A few wrong cells that are small on the screen are ringed, so that the eye finds them.
-  static void rings(ImDrawList& list, const MaskModel& m, const Canvas& canvas) {
-    constexpr int kMost = 24;
-    if (canvas.cell_width >= 6 || m.pair.errors.runs() > kMost) return;
-    list.PushClipRect(canvas.min, canvas.max, true);
-    view::CellAt at{-1, -1};
-    for (std::size_t i = 0; i < m.pair.errors.runs(); ++i) {
-      const auto next = view::next_piece(m.pair.errors, at);
-      if (!next) break;
-      at = *next;
-      const ImVec2 middle(canvas.x_of(static_cast<double>(at.second) + 0.5),
-                          canvas.y_of(static_cast<double>(at.first) + 0.5));
-      list.AddCircle(middle, 8, IM_COL32(0, 0, 0, 255), 24, 3);
-      list.AddCircle(middle, 8, IM_COL32(255, 255, 255, 255), 24, 1.5f);
-    }
-    list.PopClipRect();
-  }
-
-  // Arrows at the edge, towards wrong cells that are not on the screen.
-  static void arrows(App& app, ImDrawList& list, const MaskModel& m, const Canvas& canvas) {
-    if (m.pair.errors.empty()) return;
-    const view::OffScreen off = view::off_screen(
-        m.pair.errors, m.pair.columns,
-        {canvas.first_row(), canvas.end_row(), canvas.first_column(), canvas.end_column()});
-    constexpr float kX[] = {0.5f, 1, 1, 1, 0.5f, 0, 0, 0}, kY[] = {0, 0, 0.5f, 1, 1, 1, 0.5f, 0};
-    const float size = ImGui::GetFontSize() * 0.6f;
-    for (std::size_t i = 0; i < off.sides.size(); ++i) {
-      const auto& side = off.sides[i];
-      if (side.count == 0) continue;
-      const ImVec2 at(
-          canvas.min.x + size + kX[i] * (static_cast<float>(canvas.width()) - 2 * size),
-          canvas.min.y + size + kY[i] * (static_cast<float>(canvas.height()) - 2 * size));
-      const float dx = kX[i] * 2 - 1, dy = kY[i] * 2 - 1;
-      const ImVec2 tip(at.x + dx * size * 0.8f, at.y + dy * size * 0.8f);
-      const ImVec2 a(at.x - dy * size * 0.6f, at.y + dx * size * 0.6f),
-          b(at.x + dy * size * 0.6f, at.y - dx * size * 0.6f);
-      list.AddTriangleFilled(tip, a, b, IM_COL32(255, 90, 40, 255));
-      list.AddTriangle(tip, a, b, IM_COL32(0, 0, 0, 255));
-      const ImVec2 low(at.x - size, at.y - size), high(at.x + size, at.y + size);
-      if (!ImGui::IsMouseHoveringRect(low, high)) continue;
-      ImGui::SetTooltip("%lld wrong cells this way; click to go there",
-                        static_cast<long long>(side.count));
-      if (ImGui::IsMouseClicked(ImGuiMouseButton_Left) && side.nearest) go_to(app, *side.nearest);
-    }
-  }
-
+  // On the next line where this one is full.
   static void swatch(ImU32 color, const char* word) {
     const float size = ImGui::GetFontSize() * 0.7f;
+    if (ImGui::GetContentRegionAvail().x < size + 4 + ImGui::CalcTextSize(word).x) ImGui::NewLine();
     const ImVec2 at = ImGui::GetCursorScreenPos();
     ImGui::GetWindowDrawList()->AddRectFilled(ImVec2(at.x, at.y + size * 0.35f),
                                               ImVec2(at.x + size, at.y + size * 1.35f), color);
@@ -400,17 +234,38 @@ class MaskPanel final : public Panel {
     for (const auto& band : m.keys) {
       if (std::find(seen.begin(), seen.end(), band.kind) != seen.end()) continue;
       seen.push_back(band.kind);
-      swatch(color_of(band.kind, 0), std::string(to_string(band.kind)).c_str());
+      swatch(band_color(band.kind, 0), std::string(to_string(band.kind)).c_str());
+    }
+    if (m.blocks) {
+      const std::string asked = app.state.display.option("mask.blocks", "auto");
+      if (asked != "auto") swatch(IM_COL32(120, 220, 160, 255), "full tile");
+      swatch(IM_COL32(236, 196, 92, 255), asked == "auto" ? "selected block" : "partial tile");
+      if (ImGui::GetContentRegionAvail().x < ImGui::CalcTextSize(m.blocks->words.c_str()).x)
+        ImGui::NewLine();
+      ImGui::TextDisabled("%s", m.blocks->words.c_str());
+      return;
     }
     ImGui::NewLine();
   }
 
-  // Why the selected cell is as it is.
-  static void reasons(const App& app, const MaskModel& m) {
+  // Why the selected cell is as it is, and which tiles of block lists are shown.
+  static void reasons(App& app, const MaskModel& m) {
+    ImGui::TextUnformatted("This cell");
     const Selection& s = app.state.selection;
     const mask::CellIndex cell{m.row, m.head, s.at("query", m.pair.rows),
                                s.at("key", m.pair.columns)};
     faint_text(view::cell_text(m.pair, m.set->program(), cell));
+    ImGui::Spacing();
+    ImGui::TextUnformatted("Tiles of block lists");
+    const std::string now = app.state.display.option("mask.blocks", "auto");
+    std::vector<std::pair<std::string, std::string>> choices = {
+        {"none", m.selected ? "set mask.blocks none" : "set mask.blocks"}};
+    if (m.selected) choices.insert(choices.begin(), {"selected", "set mask.blocks"});
+    for (const char* size : {"16", "64", "128"})
+      choices.emplace_back(size, std::string("set mask.blocks ") + size);
+    choice(app, now != "auto" ? now : m.selected ? "selected" : "none", choices);
+    if (!m.blocks_problem.empty()) faint_text(m.blocks_problem);
+    if (!m.selected_problem.empty()) faint_text(m.selected_problem);
   }
 
   Computed<MaskKey, MaskModel> models_;

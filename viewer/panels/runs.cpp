@@ -64,7 +64,7 @@ class RunsPanel final : public Panel {
     if (app.session.report_was_opened()) {
       ImGui::TableNextRow();
       cell_text("report");
-      cell_text(app.session.title());
+      cell_text(app.session.report_name());
       cell_text("");
       cell_text(std::to_string(app.session.report(0)->points.size()));
       cell_text("");
@@ -115,7 +115,7 @@ class RunsPanel final : public Panel {
     if (!ImGui::BeginTable("points", static_cast<int>(runs) + 2, flags)) return;
     ImGui::TableSetupScrollFreeze(0, 1);
     ImGui::TableSetupColumn("step");
-    ImGui::TableSetupColumn("point", ImGuiTableColumnFlags_WidthStretch);
+    ImGui::TableSetupColumn("point");
     for (std::int64_t i = 0; i < runs; ++i) {
       const RunPtr run = app.session.run(i);
       ImGui::TableSetupColumn((run == nullptr ? "report" : run->name).c_str());
@@ -151,8 +151,12 @@ class RunsPanel final : public Panel {
       if (report == nullptr) continue;
       for (const PointRow& row : report->points) {
         if (row.step != spot.step || row.rank != spot.rank || row.point != spot.point) continue;
-        ImGui::TextUnformatted(
-            (std::string(to_string(row.status)) + "  " + ratio_text(row.ratio)).c_str());
+        const std::string text = std::string(to_string(row.status)) + "  " + ratio_text(row.ratio);
+        if (is_bad(row)) {
+          ImGui::TextColored(ImVec4(1, 0.6f, 0.35f, 1), "%s", text.c_str());
+        } else {
+          ImGui::TextDisabled("%s", text.c_str());
+        }
         break;
       }
     }

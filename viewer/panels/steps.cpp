@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "diff/report/strip.h"
 #include "diff/view/step_marks.h"
 #include "viewer/app/commands.h"
 #include "viewer/data/computed.h"
@@ -57,6 +58,7 @@ class StepsPanel final : public Panel {
     }
     buttons(app, *model);
     row(app, *model);
+    table(app, *model);
   }
 
  private:
@@ -110,7 +112,7 @@ class StepsPanel final : public Panel {
     const float line = ImGui::GetTextLineHeight();
     const auto n = static_cast<float>(m.marks.size());
     const float step = std::min(room.x / n, line * 5);
-    const float height = std::clamp(room.y - line - 8, line, line * 4);
+    const float height = std::clamp(room.y - line - 8, line, line * 3);
     ImGui::InvisibleButton("steps_row", ImVec2(std::max(8.0f, step * n), height));
     const bool hovered = ImGui::IsItemHovered(), held = ImGui::IsItemActive();
     Canvas published;
@@ -160,7 +162,58 @@ class StepsPanel final : public Panel {
       (void)app.execute_merged("step " + std::to_string(mark.step));
   }
 
+  // The same in words, where there is room for it.
+  void table(App& app, const Model& m) {
+    if (ImGui::GetContentRegionAvail().y < ImGui::GetTextLineHeightWithSpacing() * 3) return;
+    const ImGuiTableFlags flags =
+        ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY | ImGuiTableFlags_SizingFixedFit;
+    if (!ImGui::BeginTable("steps", 5, flags)) return;
+    ImGui::TableSetupScrollFreeze(0, 1);
+    for (const char* name : {"step", "what", "wrong", "worst", "first wrong"})
+      ImGui::TableSetupColumn(name);
+    ImGui::TableHeadersRow();
+    ImGuiListClipper clipper;
+    clipper.Begin(static_cast<int>(m.marks.size()));
+    while (clipper.Step()) {
+      for (int i = clipper.DisplayStart; i < clipper.DisplayEnd; ++i)
+        table_row(app, m, m.marks[static_cast<std::size_t>(i)]);
+    }
+    if (shown_ != app.state.selection.step) {
+      for (std::size_t i = 0; i < m.marks.size(); ++i) {
+        if (m.marks[i].step == app.state.selection.step)
+          ImGui::SetScrollY(
+              std::max(0.0f, (static_cast<float>(i) - 3) * ImGui::GetTextLineHeightWithSpacing()));
+      }
+      shown_ = app.state.selection.step;
+    }
+    ImGui::EndTable();
+  }
+
+  static void table_row(App& app, const Model& m, const view::StepMark& mark) {
+    const auto cell = [](const std::string& text) {
+      ImGui::TableNextColumn();
+      ImGui::TextUnformatted(text.c_str());
+    };
+    ImGui::TableNextRow();
+    ImGui::TableNextColumn();
+    const std::string number = std::to_string(mark.step);
+    if (ImGui::Selectable(number.c_str(), mark.step == app.state.selection.step,
+                          ImGuiSelectableFlags_SpanAllColumns))
+      (void)app.execute("step " + number);
+    std::string what = words(mark);
+    const std::size_t colon = what.find(": ");
+    cell(colon == std::string::npos ? "" : what.substr(colon + 2));
+    cell(m.report == nullptr      ? ""
+         : mark.wrong_points == 0 ? "-"
+                                  : std::to_string(mark.wrong_points));
+    cell(m.report == nullptr ? "" : ratio_text(mark.ratio));
+    ImGui::TableNextColumn();
+    const std::string& wrong = mark.cache.empty() ? mark.first_wrong : mark.cache;
+    if (!wrong.empty()) ImGui::TextColored(ImVec4(1, 0.6f, 0.35f, 1), "%s", wrong.c_str());
+  }
+
   Computed<Key, Model> models_;
+  std::int64_t shown_ = -1;
 };
 
 }  // namespace

@@ -127,10 +127,10 @@ class TensorPanel final : public Panel {
       ImGui::AlignTextToFramePadding();
       ImGui::TextDisabled("%s", axis.name.c_str());
       ImGui::SameLine();
-      ImGui::SetNextItemWidth(ImGui::GetFontSize() * 5);
+      ImGui::SetNextItemWidth(ImGui::GetFontSize() * 5.5f);
       int at = static_cast<int>(axis_at(app, axis));
       const std::string id = "##axis_" + axis.name;
-      const std::string format = "%d of " + std::to_string(axis.size);
+      const std::string format = "%d of 0-" + std::to_string(axis.size - 1);
       if (ImGui::SliderInt(id.c_str(), &at, 0,
                            static_cast<int>(std::min<std::int64_t>(axis.size - 1, 1 << 30)),
                            format.c_str())) {
@@ -310,6 +310,8 @@ class TensorPanel final : public Panel {
              value_text(c.regression.slope, 4) + " x + " + value_text(c.regression.intercept, 3));
       ImGui::EndTable();
     }
+    if (app.session.report_was_opened() && app.state.selection.run == 0)
+      faint_text("Held to the bound for two runs; the report's is that of the op alone.");
     command_button(app, "Worst cell", "worst");
     histogram(c);
   }

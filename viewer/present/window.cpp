@@ -14,6 +14,7 @@
 #include <GLFW/glfw3.h>
 
 #include "viewer/app/commands.h"
+#include "viewer/present/instance.h"
 
 namespace ps::viewer {
 
@@ -180,6 +181,7 @@ Result<void> run_window(App& app, Stage& stage, const WindowOptions& options) {
   if (!by_cpu) ImGui_ImplOpenGL3_Init("#version 330");
   app.jobs.on_done([] { glfwPostEmptyEvent(); });
 
+  Instance instance(instance_socket(), [] { glfwPostEmptyEvent(); });
   Blitter blitter(gl);
   Frame frame;
   long shown = 0;
@@ -191,6 +193,11 @@ Result<void> run_window(App& app, Stage& stage, const WindowOptions& options) {
     } else {
       glfwWaitEvents();
     }
+    const bool told = instance.answer([&](const std::vector<std::string>& lines) -> Result<void> {
+      for (const std::string& line : lines) PS_TRY_VOID(app.execute(line));
+      return {};
+    });
+    if (told) glfwRequestWindowAttention(glfw.window);
     if (!by_cpu) ImGui_ImplOpenGL3_NewFrame();
     ImGui_ImplGlfw_NewFrame();
     stage.frame();

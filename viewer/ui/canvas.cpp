@@ -127,6 +127,24 @@ float axis_height() { return ImGui::GetTextLineHeight() * 2 + 4; }
 
 namespace {
 
+// The name with an arrow behind it, down or to the right; where it ends.
+float axis_name(ImDrawList& list, ImVec2 at, const std::string& name, bool down) {
+  if (name.empty()) return at.x;
+  const ImU32 ink = ImGui::GetColorU32(ImGuiCol_TextDisabled);
+  list.AddText(at, ink, name.c_str());
+  const float line = ImGui::GetTextLineHeight(), half = std::round(line * 0.22f);
+  const float x = std::round(at.x + ImGui::CalcTextSize(name.c_str()).x + half * 2.2f);
+  const float y = std::round(at.y + line * 0.55f);
+  if (down) {
+    list.AddTriangleFilled(ImVec2(x - half, y - half * 0.6f), ImVec2(x + half, y - half * 0.6f),
+                           ImVec2(x, y + half), ink);
+  } else {
+    list.AddTriangleFilled(ImVec2(x - half * 0.6f, y - half), ImVec2(x - half * 0.6f, y + half),
+                           ImVec2(x + half, y), ink);
+  }
+  return x + half;
+}
+
 // 1, 2, 5, 10, ... cells between two labels, so that `pixels` lie between them.
 std::int64_t label_step(double cell, double pixels) {
   std::int64_t step = 1;
@@ -163,10 +181,11 @@ void draw_axes(ImDrawList& list, const Canvas& canvas, const std::string& row_na
     const float width = ImGui::CalcTextSize(text.c_str()).x;
     list.AddText(ImVec2(canvas.min.x - width - 4, middle - line / 2), ink, text.c_str());
   }
-  const std::string names = row_name.empty()
-                                ? column_name
-                                : row_name + " \xE2\x86\x93   " + column_name + " \xE2\x86\x92";
-  list.AddText(ImVec2(canvas.min.x, canvas.min.y - line * 2 - 4), ink, names.c_str());
+  ImVec2 at(canvas.min.x, canvas.min.y - line * 2 - 4);
+  if (!row_name.empty()) {
+    at.x = axis_name(list, at, row_name, true) + line;
+  }
+  axis_name(list, at, column_name, false);
 }
 
 void draw_marker(ImDrawList& list, const Canvas& canvas, std::int64_t row, std::int64_t column,

@@ -47,10 +47,10 @@ std::string readable_key(std::string_view text) {
        {"Slash", "/"},
        {"Equal", "="},
        {"Minus", "-"},
-       {"LeftArrow", "\xE2\x86\x90"},
-       {"RightArrow", "\xE2\x86\x92"},
-       {"UpArrow", "\xE2\x86\x91"},
-       {"DownArrow", "\xE2\x86\x93"}}};
+       {"LeftArrow", "Left"},
+       {"RightArrow", "Right"},
+       {"UpArrow", "Up"},
+       {"DownArrow", "Down"}}};
   for (const auto& [name, readable] : kNames) {
     if (text.ends_with(name)) {
       return std::string(text.substr(0, text.size() - name.size())) + std::string(readable);

@@ -9,6 +9,7 @@
 
 #include "viewer/app/commands.h"
 #include "viewer/app/panels.h"
+#include "viewer/ui/ui.h"
 
 namespace ps::viewer {
 
@@ -107,7 +108,8 @@ std::vector<PaletteEntry> palette_entries(const App& app, std::string_view typed
     }
     // A whole command line runs as it stands.
     const std::string_view word = typed.substr(0, typed.find(' '));
-    if (find_command(word) != nullptr && word.size() < typed.size()) {
+    const bool more = typed.find_first_not_of(' ', word.size()) != std::string_view::npos;
+    if (find_command(word) != nullptr && more) {
       out.push_back({std::string(typed), "run", std::string(typed), 1000});
     }
   }
@@ -194,7 +196,7 @@ void CommandPalette::draw(App& app) {
           const float left = ImGui::GetFontSize() * 19;
           const float used = ImGui::CalcTextSize(entry.text.c_str()).x + ImGui::GetFontSize();
           ImGui::SameLine(std::max(left, used));
-          ImGui::TextDisabled("%s", entry.hint.c_str());
+          ImGui::TextDisabled("%s", fitted(entry.hint, ImGui::GetContentRegionAvail().x).c_str());
         }
         ImGui::PopID();
       }

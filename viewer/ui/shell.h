@@ -53,6 +53,7 @@ class Shell {
   CommandPalette palette_;
   double scale_ = 0;
   ImGuiID main_node_ = 0;
+  ImVec2 room_;  // between the bars, in the frame before
   bool help_ = false;
   bool build_ = true;
   std::string focus_, dock_;        // panels to be given the keyboard, and a place

@@ -37,7 +37,7 @@ ImFont* font_of(unsigned char* begin, const unsigned char* end, const char* name
 
 void add_fonts(Ui& ui) {
   ui.text = font_of(ps_font_text, &ps_font_text_end, "Noto Sans");
-  font_of(ps_font_mono, &ps_font_mono_end, "arrows and signs for Noto Sans", true);
+  font_of(ps_font_mono, &ps_font_mono_end, "signs that Noto Sans lacks", true);
   ui.mono = font_of(ps_font_mono, &ps_font_mono_end, "Noto Sans Mono");
 }
 
@@ -88,8 +88,8 @@ void apply_theme(double scale) {
   set(ImGuiCol_TabDimmedSelectedOverline, 0x46586c);
   set(ImGuiCol_Separator, 0x353c45);
   set(ImGuiCol_CheckMark, 0x7ab8f0);
-  set(ImGuiCol_SliderGrab, 0x5aa0e0);
-  set(ImGuiCol_SliderGrabActive, 0x7ab8f0);
+  set(ImGuiCol_SliderGrab, 0x2f6aa8);
+  set(ImGuiCol_SliderGrabActive, 0x3b7cc0);
   set(ImGuiCol_TableHeaderBg, 0x20262d);
   set(ImGuiCol_TableRowBgAlt, 0xffffff, 0.025f);
   set(ImGuiCol_TableBorderLight, 0x2a3037);

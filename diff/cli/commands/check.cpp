@@ -6,11 +6,15 @@
 #include "diff/cli/attention.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/cli/ranks.h"
+#include "diff/cli/viewer_pictures.h"
 #include "diff/diagnose/explain.h"
 #include "diff/diagnose/power.h"
 #include "diff/isolate/excite.h"
 #include "diff/isolate/invariants.h"
 #include "diff/isolate/lockstep.h"
+#include "diff/isolate/rank_tolerance.h"
+#include "diff/ranks/world_engine.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
 #include "diff/run/recommend.h"
@@ -77,22 +81,42 @@ void describe(const EngineChoice& choice, const RunPlan& plan, Report& report) {
   report.inputs.emplace_back("padded", plan.prompt.attention_mask ? "true" : "false");
 }
 
-Result<int> run(const Arguments& arguments) {
+// The candidate as one engine: whole, on simulated ranks, or on real ones (this is rank 0).
+struct Candidate {
+  std::unique_ptr<Engine> own;  // of a real rank: its part
+  std::unique_ptr<Engine> engine;
+  Engine& get() const { return *engine; }
+  const std::vector<Finding>* findings() const {
+    if (const auto* ranks = dynamic_cast<const RankEngine*>(engine.get())) {
+      return &ranks->findings();
+    }
+    if (const auto* world = dynamic_cast<const WorldEngine*>(engine.get())) {
+      return &world->findings();
+    }
+    return nullptr;
+  }
+};
+
+Result<Candidate> open_candidate_of(const Model& model, const EngineChoice& choice,
+                                    const RankPlace* place, World* world) {
+  Candidate out;
+  if (world == nullptr) {
+    PS_TRY(out.engine, open_engine(model, choice));
+    return Result<Candidate>(std::move(out));
+  }
+  PS_TRY(out.own, open_rank(model, choice, *place, *world));
+  PointJoiner joiner{model.config, rank_share(model.config, place->size), {}};
+  out.engine = std::make_unique<WorldEngine>(*world, *out.own, std::move(joiner));
+  return Result<Candidate>(std::move(out));
+}
+
+// `place` and `world`: of a real rank.
+Result<int> check(const Arguments& arguments, const RankPlace* place, World* world) {
   const auto start = std::chrono::steady_clock::now();
-  if (arguments.positionals().size() != 1) {
-    return bad_input("parscope check", "wrong arguments", "one MODEL_DIR",
-                     std::to_string(arguments.positionals().size()));
-  }
-  if (arguments.has("--mask") && arguments.has("--invariants")) {
-    return bad_input("--invariants", "holds for causal attention only", "no --mask");
-  }
-  if (arguments.has("--explain") && arguments.has("--json")) {
-    return wrong_usage(check_command(),
-                       "--explain prints words, --json the whole report: one of them");
-  }
+  const bool leads = world == nullptr || place->rank == 0;
   ReportOptions files;
   files.github = arguments.has("--github");
-  if (arguments.has("--report")) {
+  if (arguments.has("--report") && leads) {
     files.dir = arguments.get("--report");
     PS_TRY_VOID(prepare_report_dir(files.dir));
   }
@@ -129,12 +153,21 @@ Result<int> run(const Arguments& arguments) {
     if (!masked) plan = std::move(probe);
   }
 
+  if (world != nullptr) {
+    PS_TRY_VOID(agree_on_run(*world, candidate_model, choice, plan));
+    if (!leads) {
+      PS_TRY(const std::unique_ptr<Engine> own, open_rank(candidate_model, choice, *place, *world));
+      PS_TRY_VOID(serve(*world, *own));
+      return 0;
+    }
+  }
+
   ReferenceOptions truth;
   truth.dtype = cross == "f64" ? DType::kF64 : choice.options.dtype;
   truth.threads = choice.options.threads;
   truth.weights_through = choice.options.dtype;
   truth.candidate_ranks = choice.tp;
-  PS_TRY(const std::unique_ptr<Engine> candidate, open_engine(candidate_model, choice));
+  PS_TRY(const Candidate candidate, open_candidate_of(candidate_model, choice, place, world));
   PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, truth));
   const double opened = seconds_since(start);
 
@@ -155,15 +188,16 @@ Result<int> run(const Arguments& arguments) {
   };
   PowerMeter power(reference->faults(/*only_applicable=*/true), model.config);
   options.power = &power;
-  PS_TRY(Report report, lockstep(*candidate, *reference, model.config, plan, options));
+  PS_TRY(Report report, lockstep(candidate.get(), *reference, model.config, plan, options));
   if (arguments.has("--own-inputs")) {
+    // The ranks of an excited model are simulated, also where the run's own are real.
     const Openers open = {[&](const Model& own) { return open_engine(own, choice); },
                           [&](const Model& own) { return open_reference(own, truth); }};
     PS_TRY_VOID(excite(model, candidate_model.config, open, options, report));
   }
   if (arguments.has("--invariants")) {
     PS_TRY(const auto invariants,
-           check_invariants(*candidate, model.config, plan.prompt, {choice.options.dtype}));
+           check_invariants(candidate.get(), model.config, plan.prompt, {choice.options.dtype}));
     for (const InvariantResult& r : invariants) {
       report.environment.emplace_back("invariant " + r.name,
                                       json_string(!r.applies ? "not applicable: " + r.detail
@@ -172,10 +206,13 @@ Result<int> run(const Arguments& arguments) {
     }
     for (Finding& f : invariant_findings(invariants)) report.findings.push_back(std::move(f));
   }
-  if (const auto* ranks = dynamic_cast<const RankEngine*>(candidate.get())) {
-    add_rank_findings(report, ranks->findings());
+  if (const std::vector<Finding>* findings = candidate.findings()) {
+    add_rank_findings(report, *findings);
     report.environment.emplace_back("tensor_parallel", std::to_string(choice.tp));
+    state_rank_tolerance(choice.options.dtype, choice.tp, model.config.layers, report);
+    report.environment.emplace_back("ranks", world == nullptr ? "\"simulated\"" : "\"processes\"");
   }
+  if (auto* all = dynamic_cast<WorldEngine*>(candidate.engine.get())) PS_TRY_VOID(all->dismiss());
   describe(choice, plan, report);
   report.timing = {{"open_seconds", number(opened)},
                    {"check_seconds", number(seconds_since(start) - opened)}};
@@ -183,6 +220,7 @@ Result<int> run(const Arguments& arguments) {
     PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
   }
   if (arguments.has("--json")) files.annotations = stderr;
+  if (exit_code(report) != 0) files.more = viewer_pictures;
   PS_TRY_VOID(write_reports(report, subject, files));
   if (arguments.has("--explain")) {
     PS_TRY(const std::string words, explain_finding(report, arguments.get("--explain")));
@@ -193,6 +231,23 @@ Result<int> run(const Arguments& arguments) {
     print(report_text(report, subject, {stdout_has_color()}));
   }
   return exit_code(report);
+}
+
+Result<int> run(const Arguments& arguments) {
+  if (arguments.positionals().size() != 1) {
+    return bad_input("parscope check", "wrong arguments", "one MODEL_DIR",
+                     std::to_string(arguments.positionals().size()));
+  }
+  if (arguments.has("--mask") && arguments.has("--invariants")) {
+    return bad_input("--invariants", "holds for causal attention only", "no --mask");
+  }
+  if (arguments.has("--explain") && arguments.has("--json")) {
+    return wrong_usage(check_command(),
+                       "--explain prints words, --json the whole report: one of them");
+  }
+  PS_TRY(const std::optional<RankPlace> place, place_of_run(arguments));
+  if (!place) return check(arguments, nullptr, nullptr);
+  return as_rank(*place, [&](World& world) { return check(arguments, &*place, &world); });
 }
 
 }  // namespace
@@ -210,7 +265,8 @@ const Command& check_command() {
       "fault\n"
       "explains it. Without inputs: what parscope probe recommends.\n\n"
       "  parscope check fixtures/models/parscale-bytes\n"
-      "  parscope check MODEL --dtype bf16 --random 4x33 --steps 3 --chunk 16 --report out/",
+      "  parscope check MODEL --dtype bf16 --random 4x33 --steps 3 --chunk 16 --report out/\n"
+      "  parscope launch -n 2 check MODEL --tp 2     (real ranks; without launch: simulated)",
       kOptions,
       run};
   return command;

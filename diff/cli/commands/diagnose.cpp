@@ -6,11 +6,13 @@
 #include "diff/cli/engines.h"
 #include "diff/cli/foreign.h"
 #include "diff/cli/output_probe.h"
+#include "diff/cli/viewer_pictures.h"
 #include "diff/diagnose/detectors.h"
 #include "diff/diagnose/explain.h"
 #include "diff/diagnose/gradients.h"
 #include "diff/diagnose/repro.h"
 #include "diff/isolate/examine.h"
+#include "diff/isolate/rank_tolerance.h"
 #include "diff/report/baseline.h"
 #include "diff/report/stored.h"
 #include "diff/report/write.h"
@@ -124,6 +126,7 @@ Result<int> run(const Arguments& arguments) {
     PS_TRY_VOID(judge_gradients(trace, model.config, *backward, gradients, report));
   }
   add_rank_findings(report, joined.findings());
+  state_rank_tolerance(trace.run_dtype(), joined.ranks(), model.config.layers, report);
   add_detectors(whole, model, static_cast<int>(threads), report);
   note_conversion(foreign, "conversion", report);
   report.environment.emplace_back("version", json_string(PS_VERSION));
@@ -133,6 +136,7 @@ Result<int> run(const Arguments& arguments) {
     PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
   }
   if (arguments.has("--json")) files.annotations = stderr;
+  if (exit_code(report) != 0) files.more = viewer_pictures;
   PS_TRY_VOID(write_reports(report, subject, files));
   if (arguments.has("--explain")) {
     PS_TRY(const std::string words, explain_finding(report, arguments.get("--explain")));

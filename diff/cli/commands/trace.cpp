@@ -10,8 +10,11 @@
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/cli/output_probe.h"
+#include "diff/cli/ranks.h"
+#include "diff/ranks/record_world.h"
 #include "diff/run/record.h"
 #include "diff/run/record_ranks.h"
+#include "diff/shard/rank_engine.h"
 #include "diff/shard/rank_model.h"
 
 namespace ps::cli {
@@ -33,8 +36,8 @@ constexpr Option kOptions[] = {
     kChunk,
     kBeams,
     {"--tp", "N",
-     "run as N tensor-parallel ranks, simulated in this process\n"
-     "(reference only); the trace has a file a step and rank"},
+     "run as N tensor-parallel ranks, simulated in this process or, under\n"
+     "parscope launch, torchrun or mpirun, real ones; a file a step and rank"},
     kMask,
     {"--points", "PATTERN", "record only these points ('*' is a wildcard); may be repeated"},
     {"--gradients", "LOSS",
@@ -160,9 +163,12 @@ Result<Recorded> record_tp(const Arguments& arguments, const Model& model,
                            const TraceManifest& manifest, const RecordOptions& options) {
   PS_TRY(const std::int64_t tp, arguments.integer("--tp", 1, 1, 4096));
   if (!choice.reference) {
-    return bad_input(
-        "--tp", "only the reference writes a trace of its ranks; check --tp runs the model on them",
-        "--engine reference");
+    PS_TRY(std::unique_ptr<RankCrew> crew,
+           RankCrew::open(model, tp, [&](const Model& local, Collectives& collectives) {
+             return open_simulated_rank(local, choice, collectives);
+           }));
+    ThreadRanks ranks(std::move(crew));
+    return record_ranks(ranks, tp, plan, arguments.get("-o"), manifest, options);
   }
   const SourceLookup weights = [&](std::string_view name) { return model.checkpoint->find(name); };
   PS_TRY(const RankModel ranks_of, rank_model(model.config, tp, weights, {}));
@@ -172,17 +178,28 @@ Result<Recorded> record_tp(const Arguments& arguments, const Model& model,
   return record_ranks(*ranks, tp, plan, arguments.get("-o"), manifest, options);
 }
 
-Result<int> run(const Arguments& arguments) {
+void print_recorded(const std::filesystem::path& dir, const Recorded& recorded) {
+  char text[160];
+  std::snprintf(text, sizeof text, ": %lld steps, %lld points, %.1f MB\n",
+                static_cast<long long>(recorded.steps), static_cast<long long>(recorded.points),
+                static_cast<double>(recorded.bytes) / 1e6);
+  print(dir.string() + text);
+}
+
+// `place` and `world`: of a real rank.
+Result<int> trace(const Arguments& arguments, const RankPlace* place, World* world) {
   namespace fs = std::filesystem;
-  PS_TRY(const std::string model_dir, only_positional(trace_command(), arguments, "MODEL_DIR"));
-  if (arguments.get("-o").empty()) {
-    return wrong_usage(trace_command(), "no -o DIR, where the trace goes");
-  }
+  const bool leads = world == nullptr || place->rank == 0;
+  const std::string model_dir = arguments.positionals()[0];
   const fs::path dir = arguments.get("-o");
-  PS_TRY_VOID(can_take_trace(dir));
+  if (leads) PS_TRY_VOID(can_take_trace(dir));
   PS_TRY(Model dense, open_model_at(model_dir));
   PS_TRY(const Model model, with_attention_asked_for(arguments, std::move(dense)));
-  PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, "reference"));
+  PS_TRY(const EngineChoice choice,
+         engine_choice(arguments, model.config, world == nullptr ? "reference" : "model"));
+  if (world != nullptr && choice.reference) {
+    return bad_input("--engine", "only the model runs on real ranks", "model", "reference");
+  }
   PS_TRY(const RunPlan plan, run_plan(arguments, model.config));
 
   TraceManifest manifest;
@@ -218,19 +235,31 @@ Result<int> run(const Arguments& arguments) {
     return 0;
   }
 
+  if (world != nullptr) {
+    PS_TRY_VOID(agree_on_run(*world, model, choice, plan));
+    PS_TRY(const std::unique_ptr<Engine> own, open_rank(model, choice, *place, *world));
+    PS_TRY(const Recorded recorded, record_world(*world, *own, plan, dir, manifest, options));
+    if (leads && !arguments.has("--quiet")) print_recorded(dir, recorded);
+    return 0;
+  }
+
   Progress progress("tracing");
   options.progress = [&](std::int64_t step, std::int64_t total) { progress.update(step, total); };
   PS_TRY(const Recorded recorded, arguments.has("--tp")
                                       ? record_tp(arguments, model, choice, plan, manifest, options)
                                       : record_whole(model, choice, plan, dir, manifest, options));
-  if (!arguments.has("--quiet")) {
-    char text[160];
-    std::snprintf(text, sizeof text, ": %lld steps, %lld points, %.1f MB\n",
-                  static_cast<long long>(recorded.steps), static_cast<long long>(recorded.points),
-                  static_cast<double>(recorded.bytes) / 1e6);
-    print(dir.string() + text);
-  }
+  if (!arguments.has("--quiet")) print_recorded(dir, recorded);
   return 0;
+}
+
+Result<int> run(const Arguments& arguments) {
+  PS_TRY(const std::string model_dir, only_positional(trace_command(), arguments, "MODEL_DIR"));
+  if (arguments.get("-o").empty()) {
+    return wrong_usage(trace_command(), "no -o DIR, where the trace goes");
+  }
+  PS_TRY(const std::optional<RankPlace> place, place_of_run(arguments));
+  if (!place) return trace(arguments, nullptr, nullptr);
+  return as_rank(*place, [&](World& world) { return trace(arguments, &*place, &world); });
 }
 
 }  // namespace
@@ -246,7 +275,9 @@ const Command& trace_command() {
       "  parscope trace fixtures/models/parscale-bytes -o /tmp/t --prompt 'def f(x):' --steps 3\n"
       "  parscope trace MODEL -o /tmp/t --random 4x19 --points 'model.layers.0.*' --points "
       "lm_head\n"
-      "  parscope trace MODEL -o /tmp/g --engine reference --grad",
+      "  parscope trace MODEL -o /tmp/g --engine reference --grad\n"
+      "  parscope launch -n 2 trace MODEL --tp 2 -o /tmp/t     (two real ranks, a file each a "
+      "step)",
       kOptions,
       run};
   return command;

@@ -24,6 +24,7 @@ constexpr Option kOptions[] = {
     {"--do", "COMMAND", "run a command of the viewer at the start (any number of times)"},
     {"--screenshot", "FILE.png", "write a picture and open no window; needs no display"},
     {"--size", "WxH", "of the window or the picture in pixels (1600x1000)"},
+    {"--reuse", "", "show it in the viewer that runs already, in place of what is open there"},
     {"--gl", "", "draw by OpenGL also where it is software"},
 };
 
@@ -68,16 +69,19 @@ const Command& view_command() {
       "reference's, masks, replicas, the cache. N goes to the next divergence, Ctrl+P finds\n"
       "anything, ? lists all keys, Ctrl+L copies a link that reopens the same view.\n\n"
       "What to open: a trace (its folder, trace.json, or a .safetensors file), a report\n"
-      "(report.json or its folder), a mask program or a golden mask case, a model's folder. "
-      "Several\n"
-      "may be given; the first report or trace is what links name. Without a path, files can be\n"
-      "dropped onto the window.\n\n"
+      "(report.json or its folder), a mask (whatever `parscope mask show` reads), a model's "
+      "folder.\n"
+      "Several may be given; the first report or trace is what links name. Without a path, files "
+      "can\n"
+      "be dropped onto the window. A link alone goes to the viewer that is open already.\n\n"
       "examples:\n"
       "  parscope view report/\n"
       "  parscope view mine/ --reference theirs/\n"
       "  parscope view a/ --run b/ --reference theirs/ --layout compare\n"
       "  parscope view report/ --screenshot strip.png --size 1200x700 --panel divergence\n"
-      "  parscope view report/ --link 'parscope:1f0c...?step=0&point=model:mask&query=7'",
+      "  parscope view report/ --link 'parscope:1f0c...?step=0&point=model:mask&query=7'\n"
+      "  parscope view 'parscope:1f0c...?step=0&point=model:mask&query=7'\n"
+      "  parscope view 'B=1 H=1 Q=4096 KV=4096; causal' 'B=1 H=1 Q=4096 KV=4096; causal(1)'",
       kOptions,
       run};
   return command;

@@ -1,0 +1,19 @@
+// A backend that adds up the values of ranks in other processes from device to device. Others go
+// over the host.
+#pragma once
+
+#include "core/ranks.h"
+#include "model/array.h"
+
+namespace ps {
+
+class DeviceSums {
+ public:
+  virtual ~DeviceSums() = default;
+  // Every rank calls it, once. False, and on all ranks: there is nothing that joins the devices.
+  virtual Result<bool> join_ranks(Collectives& collectives) = 0;
+  virtual bool joined() const = 0;
+  virtual void all_reduce(const Array& value) = 0;  // queued, in place; errors stay in the backend
+};
+
+}  // namespace ps
