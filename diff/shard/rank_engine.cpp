@@ -273,6 +273,7 @@ Result<void> PointJoiner::hand_out(const std::string& point, const std::vector<T
     f.step = step;
     f.rank = joined.disagree->second;
     f.point = point;
+    f.confidence = Confidence::kConsistent;
     f.message = "ranks " + std::to_string(joined.disagree->first) + " and " +
                 std::to_string(joined.disagree->second) + " must hold the same and differ in " +
                 std::to_string(joined.differing) + " cells";

@@ -13,6 +13,7 @@
 #include "diff/isolate/excite.h"
 #include "diff/isolate/invariants.h"
 #include "diff/isolate/lockstep.h"
+#include "diff/isolate/rank_tolerance.h"
 #include "diff/ranks/world_engine.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
@@ -208,6 +209,7 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   if (const std::vector<Finding>* findings = candidate.findings()) {
     add_rank_findings(report, *findings);
     report.environment.emplace_back("tensor_parallel", std::to_string(choice.tp));
+    state_rank_tolerance(choice.options.dtype, choice.tp, model.config.layers, report);
     report.environment.emplace_back("ranks", world == nullptr ? "\"simulated\"" : "\"processes\"");
   }
   if (auto* all = dynamic_cast<WorldEngine*>(candidate.engine.get())) PS_TRY_VOID(all->dismiss());
