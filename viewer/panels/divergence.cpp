@@ -35,14 +35,16 @@ class DivergencePanel final : public Panel {
       return;
     }
     steps(app);
-    const float legend = draw_legend(false);
+    // Where there is little room the strip has it.
+    float legend = draw_legend(false);
+    if (legend > ImGui::GetContentRegionAvail().y * 0.2f) legend = 0;
     if (ImGui::BeginChild("strip",
                           ImVec2(0, std::max(60.0f, ImGui::GetContentRegionAvail().y - legend)), 0,
                           ImGuiWindowFlags_HorizontalScrollbar)) {
       strip(app, ui);
     }
     ImGui::EndChild();
-    draw_legend(true);
+    if (legend > 0) draw_legend(true);
   }
 
  private:

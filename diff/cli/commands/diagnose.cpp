@@ -5,6 +5,7 @@
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/cli/foreign.h"
+#include "diff/cli/output_probe.h"
 #include "diff/cli/viewer_pictures.h"
 #include "diff/diagnose/detectors.h"
 #include "diff/diagnose/explain.h"
@@ -81,7 +82,10 @@ Result<int> run(const Arguments& arguments) {
     files.dir = arguments.get("--report");
     PS_TRY_VOID(prepare_report_dir(files.dir));
   }
-  if (arguments.has("--repro")) PS_TRY_VOID(check_repro_dir(arguments.get("--repro")));
+  if (arguments.has("--repro")) {
+    PS_TRY_VOID(check_repro_dir(arguments.get("--repro")));
+    PS_TRY_VOID(probe_output_dir(arguments.get("--repro")));
+  }
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
   PS_TRY(Model dense, open_model_at(arguments.get("--model")));
