@@ -60,15 +60,18 @@ Result<void> ensure_directory(const std::filesystem::path& path) {
   if (!error && std::filesystem::is_directory(path, error)) return {};
   // Name the nearest thing that is there: it is what stands in the way, or may not be written.
   auto existing = std::filesystem::absolute(path, error).lexically_normal();
+  std::filesystem::path missing;
   while (existing.has_relative_path() && !std::filesystem::exists(existing, error)) {
+    missing = existing;
     existing = existing.parent_path();
   }
   if (!std::filesystem::is_directory(existing, error)) {
     return bad_input(path.string(), "cannot create this directory: " + existing.string() +
                                         " is in the way and is no directory");
   }
-  return bad_input(path.string(),
-                   "cannot create this directory: no permission to write in " + existing.string());
+  return bad_input(path.string(), "cannot create this directory: no folder " + missing.string() +
+                                      ", and uid " + std::to_string(::getuid()) +
+                                      " has no permission to write in " + existing.string());
 }
 
 }  // namespace ps

@@ -221,6 +221,9 @@ Result<SparseLayer> SparseCandidate::run(std::int64_t layer, State& s, const Mas
   const Shape shape = {s.batch, config_.heads, mask.queries, config_.head_dim};
   if (layer >= config_.skip && walks()) choose_walk(layer, s, past, decode, out);
   if (layer >= config_.skip && !walks()) choose_gate(s, mask, past, decode, out);
+  if (planted_lists_ && !out.lists.empty()) {
+    planted_lists_(out.lists, past / config_.block, decode);
+  }
   const Array result = arena_.take(dtype_, {shape[0], shape[1], shape[2], shape[3]});
   attend(s, mask, past, out.lists, result);
   out.out = Tensor(dtype_, shape);

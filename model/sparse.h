@@ -3,6 +3,7 @@
 // here; the parts are in sparse_kernels.h.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -21,6 +22,10 @@ class SparseCandidate final : public SparseEngine {
   Result<SparseLayer> prefill(std::int64_t layer, const SparseInputs& inputs) override;
   Result<SparseLayer> decode(std::int64_t layer, const SparseInputs& inputs) override;
   void reset() override { states_.clear(); }
+  // A fault done on purpose, so that the verifier can be measured: the lists as they were chosen,
+  // of query blocks `first` onwards, are changed before anything attends over them.
+  using PlantedLists = std::function<void(BlockLists& lists, std::int64_t first, bool decode)>;
+  void plant_lists(PlantedLists planted) { planted_lists_ = std::move(planted); }
 
  private:
   // Bytes [batch, heads, queries, keys]; heads == 1 where all share.
@@ -61,6 +66,7 @@ class SparseCandidate final : public SparseEngine {
   std::vector<float> gate_q_, gate_k_;  // [H, C, g], [H, g, C]
   std::int64_t gate_channels_ = 0, gate_dim_ = 0;
   std::map<std::int64_t, State> states_;
+  PlantedLists planted_lists_;
 };
 
 }  // namespace ps

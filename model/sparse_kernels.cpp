@@ -133,20 +133,22 @@ Array SparseKernels::pick_gate(const Array& scores, const Array& allowed,
     const bool last = decode && j == n - 1;
     forced[at(i)] = (near || dense || last) && open[at(i)] != 0 ? 1 : 0;
   }
+  const Array always = uploaded(DType::kBool, {rows, queries, n}, forced.data());
+  const Array taken = arena_.take(DType::kBool, {rows, queries, n});
+  if (config_.gate == GateRule::kTokenBudget) {  // the budget holds the forced blocks as well
+    const auto count = std::max<std::int64_t>(1, config_.token_budget / config_.block);
+    backend_.run(Op::block_top, {scores, allowed, always, taken}, {static_cast<double>(count)});
+    return taken;
+  }
   double threshold = -std::numeric_limits<double>::infinity(), count = static_cast<double>(n);
   bool everything = false;
   if (config_.gate == GateRule::kThreshold) threshold = config_.threshold;
-  if (config_.gate == GateRule::kTokenBudget) {
-    count = static_cast<double>(config_.token_budget / config_.block);
-  }
   if (config_.gate == GateRule::kNzRatio) {
     const double kept = 1.0 - std::sqrt(1.0 - config_.nz_ratio);
     count = std::max(1.0, std::floor(kept * static_cast<double>(n)));
     everything = true;
   }
-  const Array taken = arena_.take(DType::kBool, {rows, queries, n});
-  backend_.run(Op::gate_pick,
-               {scores, allowed, uploaded(DType::kBool, {rows, queries, n}, forced.data()), taken},
+  backend_.run(Op::gate_pick, {scores, allowed, always, taken},
                {threshold, count, everything ? 1.0 : 0.0});
   return taken;
 }

@@ -276,64 +276,10 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
   return out.to(at::kDouble).abs() * u.capture;
 }
 
-// Every rounding on the way from q and k to the context is an independent number in +-a, of
-// variance a^2/3 at most, and moves a cell linearly: d_j of a score moves it by p_j d_j (v_j -
-// out), e_j of a probability by p_j e_j v_j. The sum of such numbers exceeds lambda standard
-// deviations with the chance that lambda stands for. Squares of the moves (a softmax is not linear)
-// are added as they are, and so is what float32 exponentials err by.
-at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const at::Tensor& k,
-                           const at::Tensor& v, const at::Tensor& scores, const at::Tensor& probs,
-                           const at::Tensor& out, const RoundingUnits& u) {
-  const std::int64_t rows = out.size(0), length = out.size(1), heads = scores.size(1);
-  const std::int64_t head = v.size(3), columns = v.size(2);
-  const double work =
-      static_cast<double>(rows * heads * length * columns) * static_cast<double>(head * q.size(3));
-  constexpr double kMostWork = 4e8;
-  if (work > kMostWork || scores.size(0) != rows || k.size(0) != rows) return {};
-  const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
-  const std::int64_t group = heads / v.size(1);
-  const at::Tensor keys = k.repeat_interleave(group, 1), values = v.repeat_interleave(group, 1);
-  const at::Tensor p = at::nan_to_num(probs), s = at::nan_to_num(scores, 0.0, 0.0, 0.0);
-  const at::Tensor context = out.reshape({rows, length, heads, head}).transpose(1, 2);
-  // E[(v - out)^2] under any weights w_j: sum w v^2 - 2 out sum w v + out^2 sum w.
-  const auto spread = [&](const at::Tensor& w) {
-    const at::Tensor first = at::matmul(w, values);
-    return (at::matmul(w, values * values) - 2.0 * context * first +
-            context * context * w.sum(-1, true))
-        .clamp_min(0);
-  };
-  // Of a score: its sum in the accumulator, two roundings to the run's type, and one of each key
-  // where half of the scale goes to the keys.
-  const at::Tensor squares = at::matmul(q * q, (keys * keys).transpose(-1, -2)) * (scale * scale);
-  const at::Tensor size = s.abs() + squares.clamp_min(0).sqrt();
-  const double sum_unit = u.accumulate * std::sqrt(static_cast<double>(q.size(3)));
-  const double stored_once = u.result * u.result / 3.0;
-  const at::Tensor variance =
-      (size * sum_unit).square() + (2.0 * s.square() + squares) * stored_once;
-  at::Tensor total = spread(p * p * variance);
-  // Of a query that is scaled before the product: one rounding moves all its scores together.
-  const at::Tensor moved = at::einsum("rhsc,rhci,rhcd->rhsid", {p, keys, values}) -
-                           at::matmul(p, keys).unsqueeze(-1) * context.unsqueeze(-2);
-  total = total + ((q * scale).square().unsqueeze(-1) * moved.square()).sum(-2) * stored_once;
-  total = total + at::matmul(p * p, values * values) * stored_once;
-  const at::Tensor largest = s.abs().amax(-1, true);
-  const at::Tensor exponential =
-      (s.abs() + largest) * (2.0 * u.accumulate) +
-      (8.0 + 0.41 * u.lambda * std::sqrt(static_cast<double>(columns))) * u.accumulate;
-  const at::Tensor plain = p * (exponential + u.lambda * u.lambda * variance);  // worst case
-  const at::Tensor passed = at::matmul(plain, values.abs()) + context.abs() * plain.sum(-1, true);
-  const at::Tensor bound = u.lambda * total.sqrt() + passed;
-  return bound.transpose(1, 2).reshape_as(out);
-}
+namespace {
 
-// Rows differ: a softmax between two near keys passes on far more than one that has chosen. So each
-// row (the last axis) is allowed the error of its own, and half the tensor's, since the few cells
-// of a row say little. Cells that are large among their like may err as much more.
-at::Tensor chain_bound(const at::Tensor& out, const at::Tensor& same_type, const RoundingUnits& u) {
-  const at::Tensor error = at::nan_to_num(same_type - out, 0.0, 0.0, 0.0);
-  const at::Tensor squares = error * error;
-  const at::Tensor row = squares.dim() > 0 ? squares.mean(-1, /*keepdim=*/true) : squares;
-  const at::Tensor typical = (row + 0.25 * squares.mean()).sqrt();
+// `typical`: the error that a cell of its place has, in the candidate's type.
+at::Tensor times_typical(const at::Tensor& out, const at::Tensor& typical, const RoundingUnits& u) {
   const at::Tensor finite = at::nan_to_num(out, 0.0, 0.0, 0.0);
   const double size = std::sqrt((finite * finite).mean().item<double>());
   const bool sixteen_bit = u.result > 0x1p-20;
@@ -341,6 +287,35 @@ at::Tensor chain_bound(const at::Tensor& out, const at::Tensor& same_type, const
   const double floor = factor * u.result * size * (sixteen_bit ? 0.25 : 1.0);
   const at::Tensor larger = size > 0 ? (finite.abs() / size).clamp_min(1.0) : at::ones_like(out);
   return larger * (factor * typical + floor);
+}
+
+at::Tensor squared_error(const at::Tensor& out, const at::Tensor& same_type) {
+  return at::nan_to_num(same_type - out, 0.0, 0.0, 0.0).square();
+}
+
+}  // namespace
+
+// Rows differ: a softmax between two near keys passes on far more than one that has chosen. So each
+// row (the last axis) is allowed the error of its own, and half the tensor's, since the few cells
+// of a row say little. Cells that are large among their like may err as much more.
+at::Tensor chain_bound(const at::Tensor& out, const at::Tensor& same_type, const RoundingUnits& u) {
+  const at::Tensor squares = squared_error(out, same_type);
+  const at::Tensor row = squares.dim() > 0 ? squares.mean(-1, /*keepdim=*/true) : squares;
+  return times_typical(out, (row + 0.25 * squares.mean()).sqrt(), u);
+}
+
+// A weight's gradient is a sum over tokens of g_o x_i, and errs by d(g_o) x_i + g_o d(x_i): by as
+// much more where the channel x_i is large as where the output's g_o is, whatever the sum itself
+// comes to. Its variance is nearly a product of one over rows and one over columns, which is what
+// the candidate's type shows of it; a row's mean alone forgets the large channels.
+at::Tensor gradient_bound(const at::Tensor& out, const at::Tensor& same_type,
+                          const RoundingUnits& u) {
+  if (out.dim() < 2) return chain_bound(out, same_type, u);
+  const at::Tensor squares = squared_error(out, same_type).reshape({-1, out.size(-1)});
+  const at::Tensor row = squares.mean(1, /*keepdim=*/true), column = squares.mean(0, true);
+  const at::Tensor all = squares.mean();
+  const at::Tensor both = row * column / all.clamp_min(1e-300);
+  return times_typical(out, (row + both + 0.25 * all).sqrt().reshape_as(out), u);
 }
 
 }  // namespace ps::reference

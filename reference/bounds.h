@@ -28,12 +28,28 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
 // type, times a stated factor, since another order of the same sums may err as much elsewhere.
 at::Tensor chain_bound(const at::Tensor& out, const at::Tensor& same_type,
                        const RoundingUnits& units);
+// The same of a gradient.
+at::Tensor gradient_bound(const at::Tensor& out, const at::Tensor& same_type,
+                          const RoundingUnits& units);
 
-// The context [R,S,H*D] of queries [R,H,S,D], keys and values [R,K,C,D] that were given, where
-// neither scores nor probabilities were: what rounding those does to it. Undefined where that takes
-// more than it is worth.
+// What is not known of queries and keys that were not captured themselves, but rotated by the
+// reference from captured projections.
+struct RotationNoise {
+  at::Tensor variance;  // of each cell; undefined: the values were captured
+  double relative = 0;  // an error that is common to a token, of a norm's statistics
+  at::Tensor angle;     // worst error of each cell's angle, [D]
+};
+// Of values x [..,D] that were rotated in the candidate's type: products, their sum, the tables,
+// and where there is one the norm before, are stored. A pair's length is what bounds them all.
+RotationNoise rotation_noise(const at::Tensor& x, bool normed, const at::Tensor& angles,
+                             const RoundingUnits& u);
+
+// The context [R,S,H*D] of queries [R,H,S,D], keys and values [R,K,C,D], where neither scores nor
+// probabilities were captured: what rounding those, and queries and keys where they carry noise,
+// does to it. Undefined where that takes more than it is worth.
 at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const at::Tensor& k,
                            const at::Tensor& v, const at::Tensor& scores, const at::Tensor& probs,
-                           const at::Tensor& out, const RoundingUnits& u);
+                           const at::Tensor& out, const RoundingUnits& u,
+                           const RotationNoise& of_q = {}, const RotationNoise& of_k = {});
 
 }  // namespace ps::reference

@@ -136,7 +136,7 @@ Result<std::map<std::string, Gradient>> GradientRuns::gradients(const StepInputs
       // In float64 the second pass is the first one again, and says nothing of other orders of
       // sums.
       const double more = run_ == DType::kF64 ? 16.0 : 1.0;
-      const at::Tensor bound = (chain_bound(value, other, units) * more).contiguous();
+      const at::Tensor bound = (gradient_bound(value, other, units) * more).contiguous();
       out.emplace(name, Gradient{Tensor::copy_of(view_of(value)), Tensor::copy_of(view_of(bound))});
     }
     return out;

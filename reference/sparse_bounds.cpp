@@ -94,32 +94,6 @@ at::Tensor walk_bound(const Tensors& in, const at::Tensor& out, const RoundingUn
   return each + at::nan_to_num(out, 0.0, 0.0, 0.0).abs() * (8.0 * u.accumulate);
 }
 
-// 1.01 where the score of a block is so near to where the row was cut that either may be taken.
-at::Tensor near_ties(const SparseAttention& sparse, const StepContext& c, const Tensors& in,
-                     const at::Tensor& out) {
-  const BlockSteps steps = block_steps(c, sparse.config);
-  const bool walks = sparse.walks();
-  const at::Tensor scores = (walks ? in[0].slice(1, steps.first).unsqueeze(1) : in[0]);
-  const at::Tensor allowed =
-      by_rows(c, in[1].ne(0)).slice(1, steps.first).unsqueeze(1).expand_as(scores);
-  const at::Tensor nothing = at::full_like(scores, -HUGE_VAL);
-  const at::Tensor s = at::where(allowed, walks ? scores : scores.log(), nothing);
-  at::Tensor near;
-  if (!walks && sparse.config.gate == GateRule::kThreshold) {
-    near = (s - std::log(std::max(sparse.config.threshold, 1e-300))).abs() < kNearTie;
-  } else {
-    // A block that was rejected and one that was taken, each within a near tie of the other. Forced
-    // blocks may be among the taken; then no rejected one is near them by accident alone.
-    const at::Tensor taken = out.gt(0.5);
-    const at::Tensor best_out = at::where(taken, nothing, s).amax(-1, true);
-    const at::Tensor above = at::where(taken.logical_and(s >= best_out - kNearTie), s, -nothing);
-    const at::Tensor least_in = above.amin(-1, true);
-    const at::Tensor close = (least_in - best_out).abs() < kNearTie;
-    near = close.logical_and((s - best_out).abs() < 2 * kNearTie);
-  }
-  return at::where(near.logical_and(allowed), 1.01, 0.0).to(at::kDouble);
-}
-
 at::Tensor probs_bound(const StepContext& c, const Tensors& in, const at::Tensor& out,
                        const RoundingUnits& u) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(c.config->head_dim));
@@ -134,6 +108,37 @@ at::Tensor probs_bound(const StepContext& c, const Tensors& in, const at::Tensor
 }
 
 }  // namespace
+
+at::Tensor near_ties(const SparseAttention& sparse, const StepContext& c, const Tensors& in,
+                     const at::Tensor& out, const at::Tensor& slack) {
+  const BlockSteps steps = block_steps(c, sparse.config);
+  const bool walks = sparse.walks();
+  const auto of_rows = [&](const at::Tensor& x) {
+    return walks ? x.slice(1, steps.first).unsqueeze(1) : x;
+  };
+  const at::Tensor scores = of_rows(in[0].to(at::kDouble));
+  const at::Tensor allowed =
+      by_rows(c, in[1].ne(0)).slice(1, steps.first).unsqueeze(1).expand_as(scores);
+  const at::Tensor nothing = at::full_like(scores, -HUGE_VAL);
+  const at::Tensor s = at::where(allowed, walks ? scores : scores.log(), nothing);
+  at::Tensor off = at::full_like(scores, kNearTie / 2);
+  if (slack.defined()) off = off + of_rows(slack);
+  at::Tensor near;
+  if (!walks && sparse.config.gate == GateRule::kThreshold) {
+    near = (s - std::log(std::max(sparse.config.threshold, 1e-300))).abs() < off + kNearTie / 2;
+  } else {
+    // A block that was rejected and one that was taken, each of which may be the better one. Forced
+    // blocks are among the taken: those below all that compete are not what anything lost to.
+    const at::Tensor taken = out.gt(0.5);
+    const at::Tensor low = s - off, high = s + off;
+    const at::Tensor best_out = at::where(taken, nothing, low).amax(-1, true);
+    const at::Tensor competes = taken.logical_and(high >= best_out);
+    const at::Tensor least_in = at::where(competes, low, -nothing).amin(-1, true);
+    const at::Tensor most_out = at::where(taken, nothing, high).amax(-1, true);
+    near = at::where(taken, competes.logical_and(low <= most_out), high >= least_in);
+  }
+  return at::where(near.logical_and(allowed), 1.01, 0.0);
+}
 
 at::Tensor sparse_bound(const Op& op, const StepContext& c, const Tensors& in, const Tensors& w,
                         const at::Tensor& out, const RoundingUnits& u) {
@@ -175,7 +180,7 @@ at::Tensor sparse_bound(const Op& op, const StepContext& c, const Tensors& in, c
   }
   if (kind == "block_transition") return transition_bound(config, in[0], out, u);
   if (kind == "block_walk") return walk_bound(in, out, u);
-  if (kind == "block_mask") return near_ties(sparse, c, in, out);
+  if (kind == "block_mask") return near_ties(sparse, c, in, out, {});
   if (kind == "sparse_probs") return probs_bound(c, in, out, u);
   return at::zeros_like(out, at::kDouble);  // block_allowed
 }

@@ -3,7 +3,10 @@
 #include <algorithm>
 
 #include "reference/bridge.h"
+#include "reference/ops/blocks.h"
+#include "reference/ops/sparse_attention.h"
 #include "reference/rounding_law.h"
+#include "reference/sparse_bounds.h"
 
 namespace ps::reference {
 
@@ -113,31 +116,101 @@ Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass
   return value;
 }
 
-// Where only scores and probabilities are missing on the way to a context, their roundings can be
-// followed; undefined where more is missing.
+namespace {
+
+// Whether an op computes nothing that rounds, but for what it is given.
+bool only_stores(const std::string& kind) { return kind == "cache_append"; }
+
+}  // namespace
+
+// The op that a missing value comes from, if all that stands between it and what was captured is a
+// rotation, the norm before it and a cache.
+std::optional<RotationNoise> StepByOps::noise_of(const Point& name, const Pass& pass) {
+  const auto given = [&](const Point& p) { return pass.lookup(p).has_value(); };
+  const Op* op = given(name) ? nullptr : net_.find(name);
+  if (given(name)) return RotationNoise();
+  const std::int64_t prefix =
+      op != nullptr && only_stores(op->kind) ? net_.context().config->prefix_tokens : 0;
+  while (op != nullptr && only_stores(op->kind)) {
+    if (given(op->inputs[0])) return RotationNoise();
+    op = net_.find(op->inputs[0]);
+  }
+  if (op == nullptr || op->kind != "rope" || op->inputs.size() != 3) return std::nullopt;
+  const bool normed = !given(op->inputs[0]);
+  if (normed) {
+    const Op* norm = net_.find(op->inputs[0]);
+    if (norm == nullptr || norm->kind != "rms_norm" || !given(norm->inputs[0])) return std::nullopt;
+  }
+  Pass copy = pass;
+  const Result<Value> value = value_of(name, copy);
+  if (!value.ok()) return std::nullopt;
+  const at::Tensor& x = value->exact;
+  at::Tensor angles = at::zeros({x.size(-1)}, at::kDouble);
+  const Point frequencies = "model.rotary_emb:inv_freq";
+  if (!given(op->inputs[1]) || !given(op->inputs[2])) {
+    const Result<Value> f = value_of(frequencies, copy);
+    if (!f.ok()) return std::nullopt;
+    const at::Tensor last = rope_positions(net_.context()).to(at::kDouble).abs().amax();
+    angles = at::cat({f->exact, f->exact}).to(at::kDouble).abs() * last;
+  }
+  RotationNoise noise = rotation_noise(x, normed, angles, units_of(pass.rounding));
+  if (prefix > 0) noise.variance.slice(-2, 0, prefix).zero_();  // never rotated
+  return noise;
+}
+
+// Where only scores and probabilities are missing on the way to a context, or queries and keys but
+// for their projections too, their roundings can be followed; undefined where more is missing.
+// Lists of blocks must be given: another list is no rounding.
 at::Tensor StepByOps::context_bound_of(const Op& context, Pass& pass, const Tensors& in,
-                                       const at::Tensor& exact, const RoundingUnits& units) {
-  const Op* probs = context.inputs.size() == 2 ? net_.find(context.inputs[0]) : nullptr;
-  const Op* scores =
-      probs == nullptr || probs->inputs.empty() ? nullptr : net_.find(probs->inputs[0]);
-  if (scores == nullptr || scores->kind != "scores" || scores->inputs.size() != 2) return {};
+                                       const at::Tensor& exact, at::Tensor bound) {
   const auto given = [&](const Point& name) { return pass.lookup(name).has_value(); };
-  if (given(probs->point) || !given(scores->inputs[0]) || !given(scores->inputs[1]) ||
-      !given(context.inputs[1])) {
-    return {};
-  }
-  Tensors values;
-  for (const Point* name : {&scores->inputs[0], &scores->inputs[1], &probs->inputs[0]}) {
-    const Result<Value> value = value_of(*name, pass);
-    if (!value.ok()) return {};
-    values.push_back(value->exact);
-  }
+  const Op* probs = context.inputs.size() == 2 ? net_.find(context.inputs[0]) : nullptr;
+  if (probs == nullptr || given(probs->point)) return bound;
+  const bool sparse = probs->kind == "sparse_probs" && given(probs->inputs[3]);
+  const Op* scores = sparse ? probs : net_.find(probs->inputs[0]);
+  if (scores == nullptr || (!sparse && scores->kind != "scores")) return bound;
+  const Point &q = scores->inputs[0], &k = scores->inputs[1];
+  const Op* values = given(context.inputs[1]) ? nullptr : net_.find(context.inputs[1]);
+  if (values != nullptr && (!only_stores(values->kind) || !given(values->inputs[0]))) return bound;
+  const std::optional<RotationNoise> of_q = noise_of(q, pass), of_k = noise_of(k, pass);
+  const Result<Value> queries = value_of(q, pass), keys = value_of(k, pass);
+  if (!of_q || !of_k || !queries.ok() || !keys.ok()) return bound;
   try {
-    return attention_bound(*net_.context().config, values[0], values[1], in[1], values[2], in[0],
-                           exact, units);
+    const ModelConfig& config = *net_.context().config;
+    at::Tensor s;
+    if (sparse) {
+      s = scaled_scores(queries->exact, keys->exact,
+                        1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+    } else {
+      const Result<Value> value = value_of(probs->inputs[0], pass);
+      if (!value.ok()) return bound;
+      s = value->exact;
+    }
+    const at::Tensor derived = attention_bound(config, queries->exact, keys->exact, in[1], s, in[0],
+                                               exact, units_of(pass.rounding), *of_q, *of_k);
+    if (!derived.defined()) return bound;
+    // What an equal chain happens to err by says nothing where a few roundings decide: a row
+    // between two near keys is moved by one number alone. Where queries were captured both hold.
+    const bool noisy = of_q->variance.defined() || of_k->variance.defined();
+    return noisy ? derived : at::minimum(bound, derived);
   } catch (const std::exception&) {  // shapes of a trace that no right run has
-    return {};
+    return bound;
   }
+}
+
+// Scores that were not captured err, and a block whose score is within it of where the row was cut
+// may be taken or not.
+at::Tensor StepByOps::ties_of(const Op& lists, Pass& pass, const Tensors& in,
+                              const at::Tensor& exact, const RoundingUnits& units) {
+  const Result<Value> scores = value_of(lists.inputs[0], pass);
+  if (!scores.ok() || !scores->same_type.defined()) return at::zeros_like(exact, at::kDouble);
+  const SparseAttention sparse = *sparse_attention(*net_.context().config);
+  const auto log_of = [&](const at::Tensor& x) {
+    const at::Tensor wide = x.to(at::kDouble);
+    return sparse.walks() ? wide : at::nan_to_num(wide.log(), 0.0, 0.0, 0.0);
+  };
+  const at::Tensor slack = chain_bound(log_of(scores->exact), log_of(scores->same_type), units);
+  return near_ties(sparse, net_.context(), in, exact, slack);
 }
 
 // An op that is done right on given inputs has a bound of its own; a chain, and an op done wrong,
@@ -169,8 +242,10 @@ Result<void> StepByOps::run_last(const Op& right, Pass& pass, at::Tensor& exact,
   }
   if (!exact.is_floating_point()) return {};
   if (chained && !wrong && op.kind == "context") {
-    const at::Tensor derived = context_bound_of(op, pass, in, exact, units);
-    if (derived.defined()) bound = at::minimum(bound, derived);
+    bound = context_bound_of(op, pass, in, exact, bound);
+  }
+  if (chained && op.kind == "block_mask") {
+    bound = bound + ties_of(op, pass, in, exact, units);
   }
   const bool derivable = op.inputs == right.inputs && op.weights == right.weights;
   try {

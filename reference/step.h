@@ -48,8 +48,11 @@ class StepByOps final : public ReferenceStep {
   void pairs(SceneHere& scene, std::vector<Near> nears, const FaultList& faults,
              const SuspectCall& call, const std::function<bool()>& late);
   Result<Value> value_of(const std::string& name, Pass& pass);
+  std::optional<RotationNoise> noise_of(const Point& name, const Pass& pass);
   at::Tensor context_bound_of(const Op& context, Pass& pass, const Tensors& in,
-                              const at::Tensor& exact, const RoundingUnits& units);
+                              const at::Tensor& exact, at::Tensor bound);
+  at::Tensor ties_of(const Op& lists, Pass& pass, const Tensors& in, const at::Tensor& exact,
+                     const RoundingUnits& units);
   Result<Value> run_op(const Op& op, Pass& pass, bool with_same_type);
   // The op's value and its bound; `chained`: values on the way were computed, not given.
   Result<void> run_last(const Op& op, Pass& pass, at::Tensor& exact, at::Tensor& bound);

@@ -268,6 +268,46 @@ TEST(Cli, AClosedStdoutIsNotWrittenIntoTheTrace) {
   const Ran lint = run_parscope({"lint", dir / "t"});
   EXPECT_EQ(lint.code, 0) << lint.out << lint.err;
 }
+
+// Said at once, before anything is read or run, with the first folder that is not there; and
+// nothing is left behind.
+TEST(Cli, OutputThatCannotBeWrittenIsFoundBeforeTheRun) {
+  PS_NEEDS_REFERENCE();
+  const std::string model = bytes_model().string();
+  const std::string sparse = (fixtures_dir() / "golden/sparse/walk_basic_grad").string();
+  const TempDir dir;
+  put_file(dir / "file", "in the way");
+  const std::string trace = dir / "t";
+  ASSERT_EQ(run_parscope({"trace", model, "-o", trace, "--random", "1x4"}).code, 0);
+  const std::vector<std::vector<std::string>> asked = {
+      {"trace", model, "--random", "1x4", "-o"},
+      {"check", model, "--random", "1x4", "--report"},
+      {"diagnose", trace, "--model", model, "--report"},
+      {"diagnose", trace, "--model", model, "--repro"},
+      {"diff", trace, trace, "--report"},
+      {"convert", trace, "-o"},
+      {"golden", "record", trace, "-o"},
+      {"probe", model, "-o"},
+      {"mask", "show", "causal", "--size", "4", "--png"},
+      {"sparse", "show", sparse, "--png"},
+      {"sparse", "check", sparse, "--png"}};
+  for (std::vector<std::string> words : asked) {
+    words.emplace_back("/proc/absent/deep/out");  // nobody makes a folder there, root neither
+    const Ran nowhere = run_parscope(words);
+    expect_bad_input(nowhere, "/proc/absent/deep/out");
+    EXPECT_NE(nowhere.err.find("no folder /proc/absent"), std::string::npos)
+        << words[0] << " " << words[words.size() - 2] << ": " << nowhere.err;
+    EXPECT_EQ(nowhere.out, "") << words[0];
+    words.back() = dir / "file/out";
+    const Ran blocked = run_parscope(words);
+    expect_bad_input(blocked, words.back());
+    EXPECT_EQ(blocked.out, "") << words[0];
+  }
+  // What is proved writable is not left there where the run fails after all.
+  const std::string fresh = dir / "a/b/c";
+  EXPECT_EQ(run_parscope({"trace", dir / "no_model", "-o", fresh}).code, 2);
+  EXPECT_FALSE(std::filesystem::exists(dir / "a"));
+}
 #endif
 
 TEST(Cli, AMissingReferenceIsExitThreeAndSaysTheRemedy) {

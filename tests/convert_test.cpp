@@ -81,6 +81,8 @@ void dump_as_vllm(const fs::path& model, const fs::path& dir, const DumpFault& f
     put_integers(out / "input_ids.npy", {tokens}, ids);
     put_integers(out / "positions.npy", {tokens}, positions);
     put_integers(out / "query_start_loc.npy", {g.batch + 1}, ends);
+    if (g.has("lm_head")) put_floats(out / "logits_processor.npy", g.flat("lm_head"));
+    if (!g.has("model.layers.0.self_attn.q_proj")) continue;  // golden steps of inputs alone
     for (int n = 0; n < 2; ++n) {
       const std::string layer = "layers." + std::to_string(n), name = "model." + layer;
       const auto put = [&](const std::string& what, const Floats& f) {
@@ -106,7 +108,6 @@ void dump_as_vllm(const fs::path& model, const fs::path& dir, const DumpFault& f
     }
     put_floats(out / "model.norm.0.npy", g.flat("model.norm"));
     put_floats(out / "model.norm.1.npy", g.flat("model.layers.1"));
-    put_floats(out / "logits_processor.npy", g.flat("lm_head"));
   }
 }
 
@@ -131,7 +132,7 @@ std::int64_t same_values(const fs::path& made, const fs::path& model) {
   return compared;
 }
 
-TEST(Convert, DISABLED_ADumpOfVllmWithPagedCachesIsTheTraceAgainBitForBit) {
+TEST(Convert, ADumpOfVllmWithPagedCachesIsTheTraceAgainBitForBit) {
   const TempDir dir;
   const fs::path model = golden("hf_llama3_rope_decode");
   dump_as_vllm(model, dir / "dump");
@@ -139,7 +140,7 @@ TEST(Convert, DISABLED_ADumpOfVllmWithPagedCachesIsTheTraceAgainBitForBit) {
   ASSERT_EQ(ran.code, 0) << ran.err;
   EXPECT_NE(ran.out.find("names of vllm (recognised): "), std::string::npos) << ran.out;
   EXPECT_EQ(ran.out.find("do not fit"), std::string::npos) << ran.out;
-  EXPECT_GE(same_values(dir / "trace", model), 4 * 2 * 14);
+  EXPECT_GE(same_values(dir / "trace", model), 2 * 2 * 14);
 }
 
 TEST(Convert, ARaggedDumpOfVllmIsRightInTheEyesOfDiagnose) {
@@ -213,6 +214,8 @@ void dump_as_llama_cpp(const fs::path& model, const fs::path& dir, bool ggml_siz
     }
     const auto n = static_cast<std::int64_t>(ids.size());
     put_integers(out / "inp_tokens.npy", {n}, ids);
+    if (g.has("lm_head")) put("result_output", tokens("lm_head"), {n, 97});
+    if (!g.has("model.layers.0.self_attn.q_proj")) continue;  // golden steps of inputs alone
     for (int layer = 0; layer < 2; ++layer) {
       const std::string name = "model.layers." + std::to_string(layer);
       const std::string at = "-" + std::to_string(layer);
@@ -239,11 +242,10 @@ void dump_as_llama_cpp(const fs::path& model, const fs::path& dir, bool ggml_siz
       put("cache_k_l" + std::to_string(layer), cache, {kRoom, size});
     }
     put("result_norm", tokens("model.norm"), {n, 32});
-    put("result_output", tokens("lm_head"), {n, 97});
   }
 }
 
-TEST(Convert, DISABLED_ADumpOfLlamaCppIsRightInEitherOrderOfSizes) {
+TEST(Convert, ADumpOfLlamaCppIsRightInEitherOrderOfSizes) {
   PS_NEEDS_REFERENCE();
   const fs::path model = golden("hf_llama3_rope_decode");
   for (const bool ggml : {true, false}) {
@@ -254,23 +256,29 @@ TEST(Convert, DISABLED_ADumpOfLlamaCppIsRightInEitherOrderOfSizes) {
     ASSERT_EQ(ran.code, 0) << ggml << ran.err << ran.out;
     const auto report = nlohmann::json::parse(ran.out);
     EXPECT_EQ(report["verdict"], "equivalent");
-    EXPECT_GT(report["points"].size(), 90U);
+    EXPECT_GT(report["points"].size(), 50U);
     for (const auto& point : report["points"]) {
       EXPECT_NE(point["status"], "unmatched") << point["point"];
     }
   }
 }
 
-TEST(Convert, DISABLED_LlamasChannelsUnderTheNamesOfOtherModelsAreAMistake) {
+// Channels pair by pair under names that say otherwise: scores and logits are the same, so nothing
+// is wrong with the model; what differs is said, by its name.
+TEST(Convert, LlamasChannelsUnderTheNamesOfOtherModelsAreSaidToBePermuted) {
   PS_NEEDS_REFERENCE();
   const fs::path model = golden("hf_llama3_rope_decode");
   const TempDir dir;
   dump_as_llama_cpp(model, dir / "dump", true);
   const Ran ran = run_parscope({"diagnose", dir / "dump", "--model", model, "--json"});
-  EXPECT_EQ(ran.code, 1) << ran.err;
+  EXPECT_EQ(ran.code, 0) << ran.err << ran.out;
   EXPECT_NE(ran.err.find("names of llama.cpp (recognised)"), std::string::npos) << ran.err;
-  EXPECT_EQ(nlohmann::json::parse(ran.out)["first_divergence"]["point"],
-            "model.layers.0.self_attn.q_proj");
+  const auto report = nlohmann::json::parse(ran.out);
+  ASSERT_FALSE(report["findings"].empty());
+  const auto& first = report["findings"][0];
+  EXPECT_EQ(first["id"], "rope-permute-skipped");
+  EXPECT_EQ(first["severity"], "info");
+  EXPECT_EQ(first["point"], "model.layers.0.self_attn.q_proj");
 }
 
 TEST(Convert, WhatAUserSavesOfTransformersIsRight) {

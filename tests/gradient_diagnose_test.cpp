@@ -1,5 +1,6 @@
 // Gradients of a trace judged against the reference's: right ones in every type pass, and each way
 // of losing, cutting or scaling them is named. The reference's own are held to finite differences.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -93,7 +94,7 @@ std::string evidence(const Finding& f, std::string_view name) {
 }
 
 // A step along random directions of every parameter, against central differences.
-TEST_F(Gradients, DISABLED_OfTheReferenceAgreeWithFiniteDifferences) {
+TEST_F(Gradients, OfTheReferenceAgreeWithFiniteDifferences) {
   const Model dense = value_or_die(
       open_model(fixtures_dir() / "golden" / "parscale" / "xa_cross_some_n4_t2_rrope"));
   Model sparse = value_or_die(open_model(bytes_model()));
@@ -124,13 +125,17 @@ TEST_F(Gradients, DISABLED_OfTheReferenceAgreeWithFiniteDifferences) {
         }
         const double up = value_or_die(reference->loss(in, loss, spec.name, step.view()));
         const double down = value_or_die(reference->loss(in, loss, spec.name, back.view()));
-        EXPECT_NEAR((up - down) / (2 * kStep), slope, 1e-5 * size + 1e-8) << spec.name;
+        // Where the slope is zero, what is left is the rounding of the two losses: each a sum of
+        // many terms, 16 units in the last place at most, over the step.
+        const double rounding =
+            16 * std::max({1.0, std::fabs(up), std::fabs(down)}) * 0x1p-52 / kStep;
+        EXPECT_NEAR((up - down) / (2 * kStep), slope, 1e-5 * size + rounding) << spec.name;
       }
     }
   }
 }
 
-TEST_F(Gradients, DISABLED_ThatAreRightPassInEveryType) {
+TEST_F(Gradients, ThatAreRightPassInEveryType) {
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF64}) {
     for (const GradientLoss loss : {GradientLoss::kNextToken, GradientLoss::kSumOfLogits}) {
       GradientRequest request;
@@ -198,7 +203,7 @@ TEST_F(Gradients, ZerosWhereTheReferenceHasOneAreFound) {
   EXPECT_NE(evidence(*f, "parameters").find("prefix_k"), std::string::npos);
 }
 
-TEST_F(Gradients, DISABLED_AMultipleIsNamed) {
+TEST_F(Gradients, AMultipleIsNamed) {
   const auto times = [](double factor) {
     return [factor](Map& map) {
       for (auto& [name, t] : map) {
@@ -211,7 +216,8 @@ TEST_F(Gradients, DISABLED_AMultipleIsNamed) {
   for (std::int64_t b = 0; b < in.batch; ++b) {
     for (std::int64_t t = 1; t < in.length; ++t) {
       const auto at = static_cast<std::size_t>(b * in.length + t);
-      targets += (*in.attention_mask)[at] != 0 && (*in.attention_mask)[at - 1] != 0 ? 1 : 0;
+      const auto& mask = in.attention_mask;  // none: no padding
+      targets += !mask || ((*mask)[at] != 0 && (*mask)[at - 1] != 0) ? 1 : 0;
     }
   }
   const struct {
@@ -288,7 +294,7 @@ TEST_F(Gradients, KeysThatNobodySelectedHaveNone) {
   ASSERT_NE(f, nullptr);
 }
 
-TEST_F(Gradients, DISABLED_ThroughTheCommandLine) {
+TEST_F(Gradients, ThroughTheCommandLine) {
   const std::string model = bytes_model().string(), good = temp_ / "good", bad = temp_ / "bad";
   const Ran traced = run_parscope({"trace", model, "-o", good, "--engine", "reference", "--grad",
                                    "--random", "2x7", "--dtype", "f32"});

@@ -167,6 +167,22 @@ TEST_F(LoneCache, AxesAreExplainedInWords) {
             Found{"TP040 value_cache.0"});
 }
 
+TEST_F(LoneCache, HeadsAndSlotsInEachOthersPlace) {
+  EXPECT_EQ(found(lint({{"key_cache.1", {8, 13, 2, 32}}})),
+            Found{"cache-layout-transposed key_cache.1"});
+}
+
+TEST_F(LoneCache, AnEmptyOneIsWrongWithoutAModelToo) {
+  lint({{"key_cache.1", {8, 2, 0, 32}}, {"value_cache.1", {8, 2, 0, 32}}});
+  const Report report = value_or_die(lint_trace(dir_ / "cache.safetensors", std::nullopt));
+  EXPECT_EQ(found(report), (Found{"TP040 key_cache.1", "TP040 value_cache.1"}));
+  EXPECT_EQ(report.findings[0].message,
+            "axis 2 is slots: at least 1 expected, 0 found: nothing was cached");
+  lint({{"key_cache.1", {8, 0, 9, 32}}});
+  EXPECT_EQ(found(lint_trace(dir_ / "cache.safetensors", std::nullopt)),
+            Found{"TP042 key_cache.1"});
+}
+
 TEST(CacheName, OnlyCaches) {
   EXPECT_EQ(cache_name("layers.3.keys")->layer, 3);
   EXPECT_FALSE(cache_name("model.layers.3.self_attn.v_proj.weight"));

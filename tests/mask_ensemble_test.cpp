@@ -214,8 +214,14 @@ TEST(MaskEnsemble, CheckHoldsTheModelToTheReferenceUnderTheMask) {
                                      name == std::string("segments") ? r.e.text() : "causal"});
     EXPECT_EQ(traced.code, 0) << traced.err;
   }
-  EXPECT_EQ(run_parscope({"diff", (dir / "fallback").string(), (dir / "segments").string()}).code,
-            2);
+  const Ran other =
+      run_parscope({"diff", (dir / "fallback").string(), (dir / "segments").string(), "--json"});
+  EXPECT_EQ(other.code, 2) << other.err;
+  const auto report = nlohmann::json::parse(other.out);
+  EXPECT_EQ(report["verdict"], "invalid");
+  ASSERT_FALSE(report["findings"].empty());
+  EXPECT_NE(report["findings"][0]["message"].get<std::string>().find("mask"), std::string::npos)
+      << other.out.substr(0, 1500);
   const auto check = [&](const std::string& mask) {
     return run_parscope({"check", model, "--tokens", tokens, "--device", "host", "--mask", mask});
   };

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "core/sparse_attention.h"
 #include "diff/mask/probe.h"
 #include "diff/run/inputs.h"
 #include "model/candidate.h"
@@ -139,6 +140,59 @@ TEST(MaskProbe, WithoutAPrefixReplicasLookAlikeAndThatIsSaid) {
                           [](const ProbedMask& at) { return at.replicas_alike; }));
 }
 
+// An engine that is told of one token less than it was given: a key that nobody sees.
+class HidesOneKey final : public Engine {
+ public:
+  HidesOneKey(std::unique_ptr<Engine> inner, std::int64_t key)
+      : inner_(std::move(inner)), key_(key) {}
+  Result<void> forward(const StepInputs& inputs, Tap& tap) override {
+    StepInputs in = inputs;
+    const auto total = static_cast<std::int64_t>(in.attention_mask->size()) / in.batch;
+    (*in.attention_mask)[static_cast<std::size_t>(total + key_)] = 0;  // of the second sample
+    return inner_->forward(in, tap);
+  }
+  Result<void> reorder_cache(const std::vector<std::int64_t>& b, Tap& t) override {
+    return inner_->reorder_cache(b, t);
+  }
+  void reset() override { inner_->reset(); }
+  std::int64_t past() const override { return inner_->past(); }
+  Result<Generated> generate(const StepInputs& p, std::int64_t b, std::int64_t n) override {
+    return inner_->generate(p, b, n);
+  }
+
+ private:
+  std::unique_ptr<Engine> inner_;
+  std::int64_t key_;
+};
+
+// Of each replica's queries, in the cross-KV layers as in those before them, and nowhere else.
+TEST(MaskProbe, AKeyHiddenFromCrossKvLayersIsFoundInEveryReplica) {
+  const Model model =
+      value_or_die(open_model(fixtures_dir() / "golden" / "parscale" / "xa_xkv_causal_n2"));
+  const ProbePlan plan{random_inputs(3, 11, 5, model.config), 0, 0};
+  ASSERT_TRUE(plan.prompt.attention_mask);
+  constexpr std::int64_t kHidden = 8;
+  ASSERT_EQ((*plan.prompt.attention_mask)[11 + kHidden], 1);
+  const auto probed = value_or_die(
+      probe_masks(model, plan, [&](const Model& probe) -> Result<std::unique_ptr<Engine>> {
+        PS_TRY(auto engine, on_host()(probe));
+        return std::unique_ptr<Engine>(std::make_unique<HidesOneKey>(std::move(engine), kHidden));
+      }));
+  const auto cross =
+      std::find_if(probed.begin(), probed.end(), [](const ProbedMask& at) { return at.cross_kv; });
+  ASSERT_NE(cross, probed.end());
+  const Expected e =
+      value_or_die(Expected::of(expected_program(model.config, plan.prompt, *cross)));
+  const Comparison c = value_or_die(compare(e, cross->mask));
+  EXPECT_EQ(c.leak.count, 0);
+  // Queries 8, 9, 10 of both replicas would see it in both replicas' keys; four heads.
+  EXPECT_EQ(c.hidden.count, 2 * 3 * 2 * model.config.heads);
+  ASSERT_TRUE(c.hidden.first);
+  EXPECT_EQ(*c.hidden.first, (CellIndex{1, 0, kHidden, kHidden}));
+  const auto found = ids(value_or_die(check(e, cross->mask)));
+  EXPECT_NE(std::find(found.begin(), found.end(), "MK006"), found.end());
+}
+
 // A mask that is open where it should not be, seen from outside only.
 class OpensOneBlock final : public SparseEngine {
  public:
@@ -180,6 +234,101 @@ TEST(MaskProbe, BlockSparseKernelsAttendWhatTheySelected) {
     for (const std::string& id : ids(value_or_die(check(e, at.applied)))) found.push_back(id);
   }
   EXPECT_NE(std::find(found.begin(), found.end(), "MK005"), found.end());
+}
+
+// One block more in what the engine says than in what its kernels attend to.
+class SaysOneBlockMore final : public Tap {
+ public:
+  explicit SaysOneBlockMore(Tap& tap) : tap_(tap) {}
+  bool wants(std::string_view point) override { return tap_.wants(point); }
+  void take(std::string_view point, const TensorView& value) override {
+    Tensor copy = Tensor::copy_of(value);
+    if (point == "model.layers.2.self_attn:block_mask") {
+      const std::int64_t n = value.shape[3], row = value.shape[2] - 1;
+      for (std::int64_t j = 0; j < n; ++j) {
+        std::uint8_t& cell = copy.as<std::uint8_t>()[static_cast<std::size_t>(row * n + j)];
+        if (cell != 0) continue;
+        cell = 1;
+        break;
+      }
+    }
+    tap_.take(point, copy.view());
+  }
+
+ private:
+  Tap& tap_;
+};
+class SaysMore final : public Engine {
+ public:
+  explicit SaysMore(std::unique_ptr<Engine> inner) : inner_(std::move(inner)) {}
+  Result<void> forward(const StepInputs& inputs, Tap& tap) override {
+    SaysOneBlockMore changed(tap);
+    return inner_->forward(inputs, changed);
+  }
+  Result<void> reorder_cache(const std::vector<std::int64_t>& b, Tap& t) override {
+    return inner_->reorder_cache(b, t);
+  }
+  void reset() override { inner_->reset(); }
+  std::int64_t past() const override { return inner_->past(); }
+  Result<Generated> generate(const StepInputs& p, std::int64_t b, std::int64_t n) override {
+    return inner_->generate(p, b, n);
+  }
+
+ private:
+  std::unique_ptr<Engine> inner_;
+};
+
+TEST(MaskProbe, BlockSparseLayersOfAModelAttendWhatTheySelected) {
+  const Model dense = value_or_die(open_model(bytes_model()));
+  for (const char* kind :
+       {"walk:bs=4,tau=3,r=16,skip=1", "gate:bs=4,gate=token_budget,token_budget=12,skip=0",
+        "gate:bs=8,thr=0.2,n_sink=0,n_local=0,skip=0"}) {
+    Model model = dense;
+    model.config.json = value_or_die(with_attention(dense.config.json, kind, *dense.checkpoint));
+    ProbePlan plan{random_inputs(2, 27, 5, model.config), 0, 4};
+    for (const std::int64_t chunk : {0, 10}) {
+      plan.chunk = chunk;
+      const auto probed = value_or_die(probe_masks(model, plan, on_host()));
+      expect_equal(model.config, plan, probed);
+      std::int64_t left_out = 0, sparse = 0;
+      for (const ProbedMask& at : probed) {
+        ProbedMask whole = at;
+        whole.block_size = 0;
+        if (at.block_size == 0) continue;
+        ++sparse;
+        const Mask all =
+            value_or_die(Expected::of(expected_program(model.config, plan.prompt, whole))).mask();
+        left_out += equal(all, at.mask) ? 0 : 1;
+      }
+      EXPECT_GT(sparse, 0) << kind;
+      EXPECT_GT(2 * left_out, sparse) << kind << ": most layers and steps must leave blocks out";
+    }
+  }
+  Model model = dense;
+  model.config.json = value_or_die(
+      with_attention(dense.config.json, "walk:bs=4,tau=2,r=16,skip=1", *dense.checkpoint));
+  const ProbePlan plan{random_inputs(2, 27, 5, model.config), 0, 0};
+  const auto probed = value_or_die(
+      probe_masks(model, plan, [&](const Model& probe) -> Result<std::unique_ptr<Engine>> {
+        PS_TRY(auto engine, on_host()(probe));
+        return std::unique_ptr<Engine>(std::make_unique<SaysMore>(std::move(engine)));
+      }));
+  for (const ProbedMask& at : probed) {
+    const Expected e = value_or_die(Expected::of(expected_program(model.config, plan.prompt, at)));
+    EXPECT_EQ(equal(e.mask(), at.mask), at.layer != 2) << at.layer;
+  }
+}
+
+TEST(MaskProbe, TheCommandProbesBlockSparseLayersOfAModel) {
+  const Ran ran =
+      run_parscope({"mask", "probe", bytes_model().string(), "--random", "2x21", "--steps", "2",
+                    "--device", "host", "--attention", "walk:bs=4,tau=2,skip=1", "--json"});
+  EXPECT_EQ(ran.code, 0) << ran.err << ran.out.substr(0, 1500);
+  const auto report = nlohmann::json::parse(ran.out);
+  for (const auto& at : report["inputs"]["probed"]) EXPECT_EQ(at["equal"], true);
+  expect_bad_input(
+      run_parscope({"mask", "probe", bytes_model().string(), "--attention", "walk:x=1"}),
+      "unknown option");
 }
 
 TEST(MaskProbe, TheCommandReportsEveryLayerAndStep) {

@@ -2,11 +2,13 @@
 // type, and a rank that fails ends the run for all of them.
 #include "diff/shard/rank_engine.h"
 
+#include <array>
 #include <thread>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "diff/isolate/rank_tolerance.h"
 #include "model/candidate.h"
 #include "tests/support/program.h"
 #include "tests/support/run.h"
@@ -25,6 +27,8 @@ TEST(RankEngine, CheckFindsNothingOnRightRanks) {
         EXPECT_EQ(ran.code, 0) << model << " " << tp << " " << dtype << "\n" << ran.err;
         const auto json = nlohmann::json::parse(ran.out);
         EXPECT_EQ(json["verdict"], "equivalent") << model << " " << tp << " " << dtype;
+        const std::string tolerance = json["environment"]["tolerance_over_ranks"];
+        EXPECT_TRUE(tolerance.starts_with(tp + " ranks, " + dtype)) << tolerance;
       }
     }
   }
@@ -34,6 +38,20 @@ TEST(RankEngine, IllegalRanksHaveTheirCode) {
   expect_bad_input(run_parscope({"check", bytes_model(), "--tp", "3"}), "REJ_HEADS");
   expect_bad_input(run_parscope({"check", bytes_model(), "--tp", "2", "--engine", "reference"}),
                    "--tp");
+}
+
+TEST(RankTolerance, IsDerivedAndStated) {
+  // Section 4's model, and what was measured there: 0.42, 0.63, 0.80, 1.04 for tp 1, 2, 4, 8.
+  constexpr std::array<std::pair<std::int64_t, double>, 4> kMeasured = {
+      {{1, 0.42}, {2, 0.63}, {4, 0.80}, {8, 1.04}}};
+  for (const auto& [tp, rms] : kMeasured) EXPECT_NEAR(row_parallel_rms(tp), rms, 0.08) << tp;
+  EXPECT_EQ(rank_tolerance(DType::kBF16, 1, 28), "");
+  const std::string words = rank_tolerance(DType::kBF16, 8, 28);
+  for (const char* part : {"8 ranks, bf16 (u = 2^-8)", "rms 0.97 u, one rank 0.42 u", "28 layers",
+                           "3 u sqrt(layers + 1) = 0.063", "equal tokens"}) {
+    EXPECT_NE(words.find(part), std::string::npos) << part << " in " << words;
+  }
+  EXPECT_EQ(rank_tolerance(DType::kF32, 2, 3).find("equal tokens"), std::string::npos);
 }
 
 // Engines that meet in collectives on their own, without a model.

@@ -89,7 +89,7 @@ SparseConfig gated(GateRule rule, const std::string& pool) {
   return c;
 }
 
-TEST(SparseCandidate, DISABLED_GatesStandTheProbe) {
+TEST(SparseCandidate, GatesStandTheProbe) {
   if (!std::filesystem::exists(kReference)) GTEST_SKIP() << "built without LibTorch";
   std::uint64_t seed = 30;
   for (const auto& [rule, pool] :

@@ -102,13 +102,13 @@ TEST_P(Stored, FailsWhereItsHeaderHasOneOtherNumber) {
 INSTANTIATE_TEST_SUITE_P(Sparse, Stored, testing::ValuesIn(kCases),
                          [](const auto& p) { return p.param; });
 
-TEST(SparseCommand, DISABLED_BadInputIsOneLine) {
+TEST(SparseCommand, BadInputIsOneLine) {
   PS_NEEDS_REFERENCE();
   const std::string good = golden_dir("walk_basic_grad").string();
   const TempDir dir;
   expect_bad_input(run_parscope({"sparse"}), "no 'check CASE_DIR'");
   expect_bad_input(run_parscope({"sparse", "check"}), "no CASE_DIR");
-  expect_bad_input(run_parscope({"sparse", "look", good}), "only 'check'");
+  expect_bad_input(run_parscope({"sparse", "look", good}), "only check and show");
   expect_bad_input(run_parscope({"sparse", "check", dir / "none"}), "no such file");
   expect_bad_input(run_parscope({"sparse", "check", good, "--candidate", "x"}),
                    "no such candidate");

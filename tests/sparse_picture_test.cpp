@@ -67,7 +67,7 @@ TEST(SparsePicture, ZoomingOutLosesNothingThatIsWrong) {
   EXPECT_TRUE(seen);
 }
 
-TEST(SparsePicture, DISABLED_CommandsDrawIt) {
+TEST(SparsePicture, CommandsDrawIt) {
   const TempDir temp;
   const std::string golden = (fixtures_dir() / "golden" / "sparse").string();
   const std::string png = temp / "lists.png";

@@ -1,10 +1,11 @@
-// The deviations of the published implementation (spec sparse.md section 7), each planted in an
-// implementation that is otherwise right, each caught with its code.
+// The deviations of the published implementation (spec sparse.md section 7), each planted in the
+// candidate and in an implementation that shares nothing with it, each caught with its code.
 #include <filesystem>
 
 #include <gtest/gtest.h>
 
 #include "diff/sparse/probe.h"
+#include "tests/support/deviant_sparse.h"
 #include "tests/support/paths.h"
 #include "tests/support/plain_sparse.h"
 
@@ -52,6 +53,21 @@ Result<Report> probed(const SparseCase& base, const std::set<std::string>& devia
   return probe_sparse_engine(base, make, *reference, {});
 }
 
+Result<Report> probed_candidate(const SparseCase& base, const std::string& deviation) {
+  PS_TRY(const auto reference, open_sparse_reference(base.config, base.weights));
+  const MakeSparseEngine make = [&](const SparseConfig& config) {
+    return open_deviant_candidate(config, base.weights, deviation);
+  };
+  return probe_sparse_engine(base, make, *reference, {});
+}
+
+TEST(SparseProbe, FindsNothingInTheCandidateThatDeviatesInNothing) {
+  if (!std::filesystem::exists(kReference)) GTEST_SKIP() << "built without LibTorch";
+  const auto report = probed_candidate(random_sparse_case(usual(), 5, 3, 2), "");
+  ASSERT_TRUE(report.ok()) << report.error().line();
+  EXPECT_EQ(report->verdict, Verdict::kEquivalent) << all_of(*report);
+}
+
 TEST(SparseProbe, FindsNothingInARightImplementation) {
   if (!std::filesystem::exists(kReference)) GTEST_SKIP() << "built without LibTorch";
   for (const std::uint64_t seed : {3u, 4u}) {
@@ -84,6 +100,21 @@ struct Deviation {
 std::ostream& operator<<(std::ostream& out, const Deviation& d) { return out << d.name; }
 
 class Planted : public testing::TestWithParam<Deviation> {};
+
+TEST_P(Planted, IsCaughtInTheCandidate) {
+  if (!std::filesystem::exists(kReference)) GTEST_SKIP() << "built without LibTorch";
+  const Deviation& d = GetParam();
+  if (std::string(d.number) == "-") GTEST_SKIP() << "no deviation of the published implementation";
+  SparseConfig config = usual();
+  double scale = 2;
+  if (std::string(d.name) == "float_state") config.layers = 9, scale = 0.3;
+  const auto report = probed_candidate(random_sparse_case(config, 5, 3, scale), d.name);
+  ASSERT_TRUE(report.ok()) << report.error().line();
+  EXPECT_EQ(report->verdict, Verdict::kDiverged);
+  for (const char* code : d.codes) {
+    EXPECT_TRUE(has(*report, code)) << code << " of " << d.name << " among\n" << all_of(*report);
+  }
+}
 
 TEST_P(Planted, IsCaughtWithItsCode) {
   if (!std::filesystem::exists(kReference)) GTEST_SKIP() << "built without LibTorch";

@@ -166,7 +166,9 @@ class Differ {
     }
     if (pair.candidate == nullptr) {
       // Names that nobody knows are no points, unless there is nothing else.
-      const bool point = find_point(pair.point).has_value() || !knows_points_;
+      // A parameter's gradient is no point of the model, yet its absence says that none reached it.
+      const bool point =
+          find_point(pair.point).has_value() || pair.point.starts_with("grad/") || !knows_points_;
       row.status = point ? PointStatus::kMissing : PointStatus::kUnmatched;
       return out;
     }

@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/sparse_attention.h"
+#include "diff/cli/attention.h"
 #include "diff/cli/engines.h"
 #include "diff/mask/probe.h"
 #include "diff/mask/source.h"
@@ -107,12 +108,9 @@ Result<void> probe_sparse(const Arguments& arguments, const std::string& dir, Re
 
 Result<void> probe_model(const Arguments& arguments, const std::string& model_dir,
                          const std::optional<std::string>& expected, Report& report) {
-  PS_TRY(const Model model, open_model_at(model_dir));
-  if (sparse_attention(model.config)) {
-    return bad_input(model_dir,
-                     "its attention chooses blocks by queries and keys, which a probe sets",
-                     "a recorded case of it: mask probe CASE_DIR");
-  }
+  PS_TRY(Model dense, open_model_at(model_dir));
+  PS_TRY(const Model model, with_attention_asked_for(arguments, std::move(dense)));
+  PS_TRY_VOID(read_sparse_attention(model.config));
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, kDefaultCandidate));
   PS_TRY(const RunPlan plan, run_plan(arguments, model.config));
   if (plan.beams > 1)

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "core/file.h"
 #include "core/temp_file.h"
 
 namespace ps::cli {
@@ -26,6 +27,33 @@ Result<void> probe_output(const std::filesystem::path& path) {
   if (file.ok()) return {};
   return bad_input(path.string(), "cannot be written by " + who + ": " + file.error().what,
                    "a writable file");
+}
+
+Result<void> probe_output_dir(const std::filesystem::path& dir) {
+  namespace fs = std::filesystem;
+  std::error_code ec;
+  if (dir.empty()) return bad_input("output", "the path is empty");
+  fs::path first;  // what is not there yet
+  for (fs::path p = fs::absolute(dir, ec).lexically_normal();
+       p.has_relative_path() && !fs::exists(p, ec); p = p.parent_path()) {
+    first = p;
+  }
+  Result<void> made = ensure_directory(dir);
+  if (made.ok()) {
+    const auto file = TempFile::create(dir / "probe");
+    if (!file.ok()) {
+      made = bad_input(
+          dir.string(),
+          "cannot be written by uid " + std::to_string(::getuid()) + ": " + file.error().what,
+          "a writable folder");
+    }
+  }
+  // Only folders, and only empty ones.
+  for (fs::path p = fs::absolute(dir, ec).lexically_normal(); !first.empty(); p = p.parent_path()) {
+    if (p.has_filename()) ::rmdir(p.c_str());
+    if (p == first) break;
+  }
+  return made;
 }
 
 }  // namespace ps::cli

@@ -123,7 +123,11 @@ std::optional<Finding> cache_shape_finding(const CacheName& cache, const std::st
   f.evidence = {{"found", to_string(found)}};
   const bool heads_wrong = found[1] != config.kv_heads;
   const bool slots_wrong = sizes ? found[2] != slots : found[2] <= prefix;
-  if (sizes && heads_wrong && slots_wrong && found[1] == slots && found[2] == config.kv_heads) {
+  // Alone, a cache of as many heads as queries have is rather one with repeated heads.
+  const bool exchanged =
+      found[2] == config.kv_heads &&
+      (sizes ? slots_wrong && found[1] == slots : found[1] > prefix && found[1] != config.heads);
+  if (heads_wrong && exchanged) {
     f.id = "cache-layout-transposed";
     f.message = "heads and slots stand in each other's place: " + wrong;
   } else if (heads_wrong) {
@@ -157,9 +161,19 @@ std::vector<Finding> cache_differences(const SafetensorsFile& file, const ModelC
                           config->cross_kv_layer[static_cast<std::size_t>(cache->layer)];
     if (cross_kv) continue;  // these layers have a length of their own
     if (first == nullptr) first = &entry;
+    constexpr const char* kAxes[] = {"rows", "heads", "slots", "channels"};
+    for (std::size_t a = 0; a < 4 && config == nullptr; ++a) {
+      if (entry.view.shape[a] > 0) continue;
+      out.push_back(cache_finding(a == 2   ? "TP040"
+                                  : a == 1 ? "TP042"
+                                           : "cache-shape",
+                                  entry.name,
+                                  "axis " + std::to_string(a) + " is " + kAxes[a] +
+                                      ": at least 1 expected, 0 found: nothing was cached"));
+      break;
+    }
     if (entry.view.shape != first->view.shape) {
       std::string message;
-      constexpr const char* kAxes[] = {"rows", "heads", "slots", "channels"};
       for (std::size_t a = 0; a < 4; ++a) {
         if (entry.view.shape[a] == first->view.shape[a]) continue;
         message += (message.empty() ? "" : "; ") + std::string("axis ") + std::to_string(a) +

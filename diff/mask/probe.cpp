@@ -1,11 +1,14 @@
 #include "diff/mask/probe.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <stdlib.h>
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/rng.h"
+#include "core/sparse_attention.h"
 
 namespace ps::mask {
 
@@ -76,8 +79,9 @@ Result<std::string> probe_config(const ModelConfig& c) {
     value.text = text;
     set_field(json, name, std::move(value));
   };
-  const std::int64_t per_head = (c.head_dim + 1 + c.heads - 1) / c.heads;
   number("vocab_size", c.head_dim + 1);
+  const bool constant = sparse_attention(c).has_value();  // a channel that every token has
+  const std::int64_t per_head = (c.head_dim + (constant ? 2 : 1) + c.heads - 1) / c.heads;
   const std::int64_t wide = (2 * c.head_dim + 2 + c.heads - 1) / c.heads;  // with products
   const std::int64_t width = has_cross_kv(c) ? wide : per_head;
   number("hidden_size", c.heads * (width + width % 2));  // even: replica RoPE turns pairs
@@ -88,18 +92,48 @@ Result<std::string> probe_config(const ModelConfig& c) {
   return json.dump();
 }
 
+// Queries and keys of a model that selects blocks by them: the same for every token, so that every
+// pass selects the same blocks, and no larger than to turn no weight into 0; positions, through the
+// rotation, tell blocks apart.
+void select_by_positions(const std::string& name, std::int64_t hidden, std::int64_t channel,
+                         std::span<float> cells) {
+  const bool queries = name.ends_with("self_attn.q_proj.weight");
+  if (!queries && !name.ends_with("self_attn.k_proj.weight")) return;
+  const auto layer = std::stoull(name.substr(std::string_view("model.layers.").size()));
+  const Rng rng(29, 2 * layer + (queries ? 1 : 0));
+  const double size = std::sqrt(2.0 / static_cast<double>(hidden));
+  for (std::size_t row = 0; row < cells.size() / static_cast<std::size_t>(hidden); ++row) {
+    cells[row * static_cast<std::size_t>(hidden) + static_cast<std::size_t>(channel)] =
+        static_cast<float>(size * rng.normal(row));
+  }
+}
+
+// What the model selects blocks with, where it is not made from a seed.
+Result<void> copy_projections(const SparseAttention& sparse, const Model& model,
+                              SafetensorsWriter& writer) {
+  if (sparse.seed) return {};
+  for (std::int64_t l = sparse.config.skip; l < model.config.layers; ++l) {
+    PS_TRY(const SparseWeights w, sparse_weights(sparse, model.checkpoint.get(), l));
+    if (sparse.walks()) return writer.add(sketch_name(), w.sketch.view());
+    PS_TRY_VOID(writer.add(gate_name(l, 'q'), w.gate_wq.view()));
+    PS_TRY_VOID(writer.add(gate_name(l, 'k'), w.gate_wk.view()));
+  }
+  return {};
+}
+
 // `slot` >= 0: prefix slots slot, slot + 1, ... have one-hot values; else none has.
 // `replica` >= 0: what cross-KV layers attend to is one-hot for this replica's tokens and 0 for the
 // others'. The telling layer's prefix marks the replica in the residual stream (channel dim + 1);
 // its MLP multiplies that mark by the token's own channel, into channels from dim + 2 on.
-Result<Model> write_probe(const fs::path& dir, const std::string& config_json, std::int64_t slot,
-                          std::int64_t replica = -1) {
+Result<Model> write_probe(const Model& model, const fs::path& dir, const std::string& config_json,
+                          std::int64_t slot, std::int64_t replica = -1) {
   PS_TRY_VOID(ensure_directory(dir));
   PS_TRY_VOID(write_text(dir / "config.json", config_json));
   PS_TRY(const ModelConfig config, load_config(dir));
   PS_TRY(SafetensorsWriter writer, SafetensorsWriter::create(dir / "model.safetensors"));
   const std::int64_t dim = config.head_dim, hidden = config.hidden_size;
   const std::int64_t mark = dim + 1, product = dim + 2;
+  const std::optional<SparseAttention> sparse = sparse_attention(config);
   const std::string telling =
       "model.layers." + std::to_string(replica >= 0 ? telling_layer(config) : -1) + ".";
   for (const WeightSpec& spec : expected_weights(config)) {
@@ -110,7 +144,9 @@ Result<Model> write_probe(const fs::path& dir, const std::string& config_json, s
     if (spec.name.find("norm") != std::string::npos) std::fill(cells.begin(), cells.end(), 1.F);
     if (ends("embed_tokens.weight")) {
       for (std::int64_t t = 0; t <= dim; ++t) set(t * hidden + t);
+      for (std::int64_t t = 0; t <= dim && sparse; ++t) set(t * hidden + mark);
     }
+    if (sparse) select_by_positions(spec.name, hidden, mark, cells);
     const bool tells = spec.name.starts_with(telling);
     if (ends("self_attn.v_proj.weight") && !tells) {
       for (std::int64_t r = 0; r < config.kv_heads * dim; ++r) {
@@ -136,6 +172,7 @@ Result<Model> write_probe(const fs::path& dir, const std::string& config_json, s
     }
     PS_TRY_VOID(writer.add(spec.name, w.view()));
   }
+  if (sparse) PS_TRY_VOID(copy_projections(*sparse, model, writer));
   PS_TRY_VOID(writer.close());
   return open_model(dir);
 }
@@ -144,6 +181,8 @@ Result<Model> write_probe(const fs::path& dir, const std::string& config_json, s
 struct Step {
   std::int64_t past = 0, length = 0;
   std::map<std::int64_t, std::vector<bool>> cells;
+  // What a sparse layer says it selected.
+  std::map<std::int64_t, std::pair<Shape, std::vector<std::uint8_t>>> blocks;
   // Of cross-KV layers: keys that a replica has to itself, or that of any replica.
   std::int64_t keys(const ModelConfig& c) const {
     return c.cross_kv_causal ? past + length : length;
@@ -162,10 +201,15 @@ class ContextReader final : public Tap {
       : config_(config), rows_(rows), step_(step), pass_(pass) {}
 
   bool wants(std::string_view point) override {
+    if (layer_of(point, kBlocks) >= 0) return true;
     const std::int64_t layer = layer_of(point);
     return layer >= 0 && (crosses(layer) ? reads_cross(layer) : pass_.replica < 0);
   }
   void take(std::string_view point, const TensorView& value) override {
+    if (const std::int64_t sparse = layer_of(point, kBlocks); sparse >= 0) {
+      keep_blocks(sparse, point, value);
+      return;
+    }
     const std::int64_t layer = layer_of(point);
     const std::int64_t heads = config_.heads, dim = config_.head_dim;
     const bool cross = crosses(layer);
@@ -221,11 +265,25 @@ class ContextReader final : public Tap {
     if (key < 0 || key >= keys) return -1;
     return (apart ? pass_.replica * keys : 0) + key;
   }
-  std::int64_t layer_of(std::string_view point) const {
-    constexpr std::string_view kBefore = "model.layers.", kAfter = ".self_attn:context";
-    if (!point.starts_with(kBefore) || !point.ends_with(kAfter)) return -1;
+  static constexpr std::string_view kBlocks = ".self_attn:block_mask";
+  // All passes show one mask only if they select alike, as their queries and keys are alike.
+  void keep_blocks(std::int64_t layer, std::string_view point, const TensorView& value) {
+    std::pair<Shape, std::vector<std::uint8_t>> now{value.shape, {}};
+    for (std::int64_t i = 0; i < value.count(); ++i) {
+      now.second.push_back(value_at(value, i) != 0 ? 1 : 0);
+    }
+    const bool same = step_.blocks.try_emplace(layer, now).first->second == now;
+    if (!same) {
+      failed = bad_input(std::string(point), "other blocks are selected from run to run",
+                         "the same from equal queries and keys");
+    }
+  }
+  static std::int64_t layer_of(std::string_view point,
+                               std::string_view after = ".self_attn:context") {
+    constexpr std::string_view kBefore = "model.layers.";
+    if (!point.starts_with(kBefore) || !point.ends_with(after)) return -1;
     point.remove_prefix(kBefore.size());
-    point.remove_suffix(kAfter.size());
+    point.remove_suffix(after.size());
     std::int64_t layer = 0;
     for (const char c : point) layer = layer * 10 + (c - '0');
     return layer;
@@ -286,7 +344,7 @@ Result<std::vector<ProbedMask>> probe_masks(const Model& model, const ProbePlan&
   for (std::int64_t past = 0; past < total;) {
     const bool decode = past >= plan.prompt.length;
     const std::int64_t length = decode ? 1 : std::min(chunk, plan.prompt.length - past);
-    steps.push_back({past, length, {}});
+    steps.push_back({past, length, {}, {}});
     past += length;
   }
   const std::int64_t columns = c.prefix_tokens + total;
@@ -307,11 +365,11 @@ Result<std::vector<ProbedMask>> probe_masks(const Model& model, const ProbePlan&
   };
   for (std::int64_t slot = 0; slot < c.prefix_tokens; slot += dim) {
     const fs::path dir = folder.path() / ("prefix" + std::to_string(slot));
-    PS_TRY(const Model probe, write_probe(dir, config_json, slot));
+    PS_TRY(const Model probe, write_probe(model, dir, config_json, slot));
     PS_TRY(const std::unique_ptr<Engine> engine, open(probe));
     PS_TRY_VOID(pass(*engine, {.slot = slot}));
   }
-  PS_TRY(const Model probe, write_probe(folder.path() / "tokens", config_json, -1));
+  PS_TRY(const Model probe, write_probe(model, folder.path() / "tokens", config_json, -1));
   PS_TRY(const std::unique_ptr<Engine> engine, open(probe));
   for (std::int64_t token = 0; token < total; token += dim) {
     PS_TRY_VOID(pass(*engine, {.token = token}));
@@ -319,16 +377,17 @@ Result<std::vector<ProbedMask>> probe_masks(const Model& model, const ProbePlan&
   const bool apart = has_cross_kv(c) && telling_layer(c) >= 0;
   for (std::int64_t p = 0; apart && p < c.replicas; ++p) {
     const fs::path dir = folder.path() / ("replica" + std::to_string(p));
-    PS_TRY(const Model marked, write_probe(dir, config_json, -1, p));
+    PS_TRY(const Model marked, write_probe(model, dir, config_json, -1, p));
     PS_TRY(const std::unique_ptr<Engine> marked_engine, open(marked));
     for (std::int64_t token = 0; token < total; token += dim) {
       PS_TRY_VOID(pass(*marked_engine, {.token = token, .replica = p}));
     }
   }
 
+  const std::optional<SparseAttention> sparse = sparse_attention(c);
   std::vector<ProbedMask> out;
   for (std::size_t s = 0; s < steps.size(); ++s) {
-    const Step& step = steps[s];
+    Step& step = steps[s];
     for (const auto& [layer, cells] : step.cells) {
       Dims dims{rows, c.heads, step.length, c.prefix_tokens + step.past + step.length};
       const bool cross = c.cross_kv_layer[static_cast<std::size_t>(layer)];
@@ -338,86 +397,27 @@ Result<std::vector<ProbedMask>> probe_masks(const Model& model, const ProbePlan&
                 step.keys(c) * (alike ? 1 : c.replicas)};
       }
       const auto bit = [&](std::int64_t i) { return cells[static_cast<std::size_t>(i)]; };
-      out.push_back({static_cast<std::int64_t>(s), layer, step.past, mask_from_cells(dims, bit),
-                     cross, alike});
+      out.push_back({static_cast<std::int64_t>(s),
+                     layer,
+                     step.past,
+                     mask_from_cells(dims, bit),
+                     cross,
+                     alike,
+                     {},
+                     {},
+                     0});
+      if (!sparse || !sparse->sparse(layer)) continue;
+      const auto found = step.blocks.find(layer);
+      if (found == step.blocks.end()) {
+        return bad_input("model.layers." + std::to_string(layer) + ".self_attn:block_mask",
+                         "the engine does not say which blocks it selected");
+      }
+      out.back().blocks_shape = found->second.first;
+      out.back().blocks = std::move(found->second.second);
+      out.back().block_size = sparse->config.block;
     }
   }
   return out;
-}
-
-namespace {
-
-// Query p*S + t is token past + t; column p'*K + j is key j of replica p', or of any.
-Program cross_kv_program(const ModelConfig& c, const StepInputs& prompt, const ProbedMask& at) {
-  Program p;
-  p.dims = at.mask.dims();
-  p.expr = {Op::kAll, "", {}, {}, {}, {}, -1, {}};
-  if (!c.cross_kv_causal) return p;
-  const std::int64_t length = p.dims.Q / c.replicas, keys = at.past + length;
-  Array query{"query", {p.dims.Q}, {}}, key{"key", {p.dims.KV}, {}};
-  for (std::int64_t q = 0; q < p.dims.Q; ++q) query.data.push_back(at.past + q % length);
-  for (std::int64_t k = 0; k < p.dims.KV; ++k) key.data.push_back(k % keys);
-  p.arrays = {std::move(query), std::move(key)};
-  const auto moved = [](Node node) {
-    const std::string tag = node.tag;
-    return Node{Op::kRemap, tag, {}, {0, 1}, {}, {}, -1, {std::move(node)}};
-  };
-  std::vector<Node> clauses = {moved({Op::kCausal, "future", {{{}, 0}}, {}, {}, {}, -1, {}})};
-  if (prompt.attention_mask) {
-    Array valid{"valid", {p.dims.B, keys}, {}};
-    for (std::int64_t b = 0; b < p.dims.B; ++b) {
-      for (std::int64_t t = 0; t < keys; ++t) {
-        const auto cell = static_cast<std::size_t>(b * prompt.length + t);
-        valid.data.push_back(t >= prompt.length || (*prompt.attention_mask)[cell] != 0 ? 1 : 0);
-      }
-    }
-    p.arrays.push_back(std::move(valid));
-    clauses.push_back(moved({Op::kKeyValid, "padding", {}, {2}, {}, {}, -1, {}}));
-  }
-  p.expr = {Op::kAnd, "", {}, {}, {}, {}, -1, std::move(clauses)};
-  return p;
-}
-
-}  // namespace
-
-Program expected_program(const ModelConfig& c, const StepInputs& prompt, const ProbedMask& at) {
-  if (at.cross_kv) return cross_kv_program(c, prompt, at);
-  Program p;
-  p.dims = at.mask.dims();
-  p.q_offset = {at.past};
-  std::vector<Node> clauses;
-  Node causal{Op::kCausal, "future", {{{}, 0}}, {}, {}, {}, -1, {}};
-  clauses.push_back(std::move(causal));
-  if (c.sliding_window > 0 && c.sliding_layer[static_cast<std::size_t>(at.layer)]) {
-    const Scalar unbounded{Scalar::Kind::kUnbounded, 0};
-    clauses.push_back(
-        {Op::kWindow, "window", {{{}, c.sliding_window - 1}, unbounded}, {}, {}, {}, -1, {}});
-  }
-  if (prompt.attention_mask) {
-    const std::int64_t keys = p.dims.KV - c.prefix_tokens;
-    Array valid{"valid", {p.dims.B, keys}, {}};
-    for (std::int64_t row = 0; row < p.dims.B; ++row) {
-      for (std::int64_t t = 0; t < keys; ++t) {
-        const std::int64_t b = row % prompt.batch;
-        valid.data.push_back(
-            t >= prompt.length ||
-                    (*prompt.attention_mask)[static_cast<std::size_t>(b * prompt.length + t)] != 0
-                ? 1
-                : 0);
-      }
-    }
-    p.arrays.push_back(std::move(valid));
-    clauses.push_back({Op::kKeyValid, "padding", {}, {0}, {}, {}, -1, {}});
-  }
-  if (c.prefix_tokens > 0) {  // every clause lets the prefix pass, so that leaks keep their names
-    for (Node& clause : clauses) {
-      Node prefix{Op::kKvRange, "prefix", {{{}, 0}, {{}, c.prefix_tokens}}, {}, {}, {}, -1, {}};
-      Node moved{Op::kShift, "", {{{}, 0}, {{}, -c.prefix_tokens}}, {}, {}, {}, -1, {clause}};
-      clause = {Op::kOr, clause.tag, {}, {}, {}, {}, -1, {std::move(prefix), std::move(moved)}};
-    }
-  }
-  p.expr = {Op::kAnd, "", {}, {}, {}, {}, -1, std::move(clauses)};
-  return p;
 }
 
 }  // namespace ps::mask

@@ -51,6 +51,7 @@ class Writer {
     }
     findings();
     if (!style_.quiet || !good) points();
+    if (!style_.quiet) tolerance_over_ranks();
     if (!style_.quiet) blind_spots();
     return std::move(out_);
   }
@@ -177,6 +178,14 @@ class Writer {
     out_ += "\n";
     paragraph("", points_summary(report_));
     worst();
+  }
+
+  // What a run over ranks was held to; diff/isolate/rank_tolerance.h wrote it.
+  void tolerance_over_ranks() {
+    for (const auto& [name, json] : report_.environment) {
+      if (name != "tolerance_over_ranks" || json.size() < 2) continue;
+      paragraph("tolerance: ", json.substr(1, json.size() - 2));
+    }
   }
 
   std::string strip_title() const {

@@ -39,8 +39,24 @@ class Float32Crc {
   Crc32 crc_;
 };
 
-Result<void> part_runs(const PlanRecord& record, const ShardPart& part, const TensorView& source,
+// A matrix that stands transposed in the file: element by element.
+void transposed_runs(const ShardPart& part, const TensorView& source,
+                     const std::function<void(const ElementRun&)>& take) {
+  const std::int64_t out = source.shape[1], in = source.shape[0];
+  const bool rows = part.dim == std::optional<std::int64_t>(0);
+  const bool columns = part.dim == std::optional<std::int64_t>(1);
+  const std::int64_t first_row = rows ? part.start : 0, first_column = columns ? part.start : 0;
+  const std::int64_t last_row = rows ? part.start + part.length : out;
+  const std::int64_t last_column = columns ? part.start + part.length : in;
+  for (std::int64_t r = first_row; r < last_row; ++r) {
+    for (std::int64_t c = first_column; c < last_column; ++c) take({&source, c * out + r, 1});
+  }
+}
+
+Result<void> part_runs(const PlanRecord& record, const ShardPart& part, const TensorView& stored,
                        const std::function<void(const ElementRun&)>& take) {
+  TensorView source = stored;
+  source.shape = shape_for(part, stored);
   const auto dim = static_cast<std::size_t>(part.dim.value_or(0));
   const bool whole = !part.dim;
   const std::string where = "rank " + std::to_string(record.rank) + " " + record.dest;
@@ -52,16 +68,20 @@ Result<void> part_runs(const PlanRecord& record, const ShardPart& part, const Te
                          std::to_string(dim),
                      to_string(source.shape));
   }
+  if (part.transposed && stored.shape.size() == 2) {
+    transposed_runs(part, stored, take);
+    return {};
+  }
   std::int64_t outer = 1, inner = 1;
   for (std::size_t a = 0; a < dim; ++a) outer *= source.shape[a];
   for (std::size_t a = dim + 1; a < source.shape.size(); ++a) inner *= source.shape[a];
   if (whole) {
-    take({&source, 0, source.count()});
+    take({&stored, 0, source.count()});
   } else if (dim == 0) {
-    if (part.length > 0) take({&source, part.start * inner, part.length * inner});
+    if (part.length > 0) take({&stored, part.start * inner, part.length * inner});
   } else {
     for (std::int64_t o = 0; o < outer; ++o) {
-      take({&source, (o * source.shape[dim] + part.start) * inner, part.length * inner});
+      take({&stored, (o * source.shape[dim] + part.start) * inner, part.length * inner});
     }
   }
   const std::int64_t width = whole || dim == 0 ? source.count() / source.shape[0]

@@ -4,7 +4,10 @@
 #include <map>
 #include <set>
 
+#include "diff/shard/families.h"
 #include "diff/shard/hypotheses.h"
+#include "diff/shard/loader_ledger.h"
+#include "diff/shard/same_bits.h"
 
 namespace ps {
 
@@ -29,7 +32,8 @@ std::string numbers_json(const std::set<std::int64_t>& numbers) {
 }
 
 std::int64_t layer_of(const std::string& dest) {
-  return dest.starts_with("layers.") ? std::stoll(dest.substr(7, dest.find('.', 7) - 7)) : -1;
+  const auto [at, length] = layer_in_name(dest);
+  return at == std::string::npos ? -1 : std::stoll(dest.substr(at, length));
 }
 
 std::string fix_for(const std::string& code, const PlanRecord& record) {
@@ -117,7 +121,7 @@ class Check {
     };
     bool any = false;
     for (std::int64_t r = 0; r < fused_.share.tp; ++r) any = any || elsewhere(r);
-    const bool tied_head = record.dest == "lm_head.weight" && model_.config.tie_word_embeddings;
+    const bool tied_head = record.dest == fused_.head && model_.config.tie_word_embeddings;
     const bool no_own_bias = record.kind == ShardKind::kRowBias && any;  // rank 0 alone adds it
     if (tied_head || no_own_bias) return;
     if (!any && record.kind == ShardKind::kReplicated) {
@@ -137,11 +141,29 @@ class Check {
       wrong_shape(q);
     } else if (equals_plan(q)) {
       if (source != nullptr && source->dtype != actual.dtype) other_types_.insert(actual.dtype);
+    } else if (in_files_order(q)) {
+      grouped_.insert(layer_pattern(record.dest));
     } else {
       wrong_[layer_pattern(record.dest)].push_back(q);
       return;
     }
     ++checked_;
+  }
+
+  // The rows that the plan asks for, by key/value head as the file has them: right for an engine
+  // that reads them so. Possible where no head is copied.
+  static bool in_files_order(const ShardQuestion& q) {
+    const CheckpointLayout layout = q.plan->options.layout;
+    const bool by_head = layout == CheckpointLayout::kMegatronGrouped ||
+                         layout == CheckpointLayout::kPerHeadInterleaved;
+    if (!by_head || q.record->kind != ShardKind::kQkv || q.plan->share.kv_replicas != 1 ||
+        !q.plan->options.fused || q.actual.shape != q.record->shape) {
+      return false;
+    }
+    ShardPart piece = q.record->parts[0];
+    piece.length = q.record->shape[0];
+    piece.start = q.record->rank * piece.length;
+    return same_elements(q, {piece});
   }
 
   static bool is_zero(const TensorView& view) {
@@ -154,9 +176,10 @@ class Check {
   void wrong_shape(const ShardQuestion& q) {
     std::string words =
         "has shape " + to_string(q.actual.shape) + " instead of " + to_string(q.record->shape);
-    const Shape whole =
-        source_shape(model_.config, fused_.options.layout, q.record->parts[0].source);
-    if (q.record->parts.size() == 1 && q.actual.shape == whole) words += ": it was never cut";
+    const ShardPart& part = q.record->parts[0];
+    const TensorView* source = sources_(part.source);
+    const bool alone = q.record->parts.size() == 1 && source != nullptr;
+    if (alone && q.actual.shape == shape_for(part, *source)) words += ": it was never cut";
     const auto dims = axis_words(q);
     add("TP001", *q.record, words + dims);
     // The axis that was cut instead is known when the bytes say so.
@@ -229,6 +252,12 @@ class Check {
            "shards of type " + std::string(torch_name(type)) +
                " are compared after the checkpoint was rounded to it");
     }
+    for (const std::string& pattern : grouped_) {
+      note("shard-order", Severity::kInfo,
+           pattern +
+               " holds the right rows, head by head as in the checkpoint and not as q, k, v: right "
+               "for an engine that reads them so");
+    }
     for (const std::string& pattern : not_checked_) {
       note("shard-not-checked", Severity::kInfo,
            pattern + " is in no rank's file: replicated, so each rank may have its own copy");
@@ -269,7 +298,7 @@ class Check {
   std::map<std::tuple<std::string, std::string, bool>, Group> groups_;
   std::set<std::pair<std::int64_t, std::string>> read_;
   std::vector<const PlanRecord*> missing_if_split_;
-  std::set<std::string> not_checked_;
+  std::set<std::string> not_checked_, grouped_;
   std::set<DType> other_types_;
   std::int64_t checked_ = 0;
 };
@@ -277,8 +306,11 @@ class Check {
 // How the engine padded its vocabulary, from the rows that its ranks hold.
 void vocabulary_from(const ShardSet& shards, const ModelConfig& config, std::int64_t tp,
                      PlanOptions& options) {
-  const TensorView* rows = shards.find(0, "embed_tokens.weight");
-  if (rows == nullptr) rows = shards.find(0, "lm_head.weight");
+  const auto find = [&](const std::string& name) {
+    return shards.find(0, options.family ? family_tensor(*options.family, "", name) : name);
+  };
+  const TensorView* rows = find("embed_tokens.weight");
+  if (rows == nullptr) rows = find("lm_head.weight");
   if (rows == nullptr || rows->shape.size() != 2) return;
   const std::int64_t n = rows->shape[0], vocab = config.vocab_size;
   if (n == (vocab + tp - 1) / tp) return;  // as planned
@@ -298,11 +330,6 @@ void vocabulary_from(const ShardSet& shards, const ModelConfig& config, std::int
 }
 
 }  // namespace
-
-std::string layer_pattern(const std::string& dest) {
-  if (!dest.starts_with("layers.")) return dest;
-  return "layers.*" + dest.substr(std::min(dest.find('.', 7), dest.size()));
-}
 
 Result<Report> check_shards(const ShardModel& model, std::int64_t tp, const ShardSet& shards,
                             ShardCheckOptions options) {
@@ -330,6 +357,7 @@ Result<Report> check_shards(const ShardModel& model, std::int64_t tp, const Shar
   Check check(model, shards, fused, unfused);
   check.run();
   Report report = check.take();
+  for (Finding& f : ledger_findings_of(fused, model)) report.findings.push_back(std::move(f));
   // Loader rule: a head that stands beside a tied embedding must be the embedding.
   for (const CheckpointIssue& issue : model.checkpoint->compare(model.config)) {
     if (issue.kind != CheckpointIssue::Kind::kTiedDiffers) continue;

@@ -17,7 +17,4 @@ struct ShardCheckOptions {
 Result<Report> check_shards(const ShardModel& model, std::int64_t tp, const ShardSet& shards,
                             ShardCheckOptions options);
 
-// "layers.*.mlp.down_proj.weight" for a layer's tensor.
-std::string layer_pattern(const std::string& dest);
-
 }  // namespace ps

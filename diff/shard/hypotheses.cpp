@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/float_bits.h"
+#include "diff/shard/part_groups.h"
 #include "diff/shard/same_bits.h"
 
 namespace ps {
@@ -46,11 +47,11 @@ std::vector<ShardPart> cut_on_other_axis(const ShardQuestion& q) {
     const TensorView* source = (*q.sources)(part.source);
     if (!part.dim || source == nullptr || source->shape.size() != 2) return {};
     const std::int64_t other = 1 - *part.dim;
-    const std::int64_t size = source->shape[static_cast<std::size_t>(other)];
+    const std::int64_t size = shape_for(part, *source)[static_cast<std::size_t>(other)];
     if (size % q.plan->share.tp != 0) return {};
     const std::int64_t length = size / q.plan->share.tp;
     if (!out.empty() && out.back().source == part.source) continue;
-    out.push_back({part.source, other, q.record->rank * length, length, 0});
+    out.push_back({part.source, other, q.record->rank * length, length, 0, part.transposed});
     if (q.record->kind == ShardKind::kVocab) {
       out.back().pad = q.plan->share.padded_vocab - q.config->vocab_size;
     }
@@ -96,7 +97,9 @@ Answer contiguous(const ShardQuestion& q) {
   if (!is_fused(*q.record) || q.plan->share.tp == 1) return std::nullopt;
   const std::int64_t rows = q.record->shape[0];
   if (q.plan->options.layout != CheckpointLayout::kSeparate) {
-    const ShardPart chunk{q.record->parts[0].source, 0, q.record->rank * rows, rows, 0};
+    ShardPart chunk = q.record->parts[0];
+    chunk.start = q.record->rank * rows;
+    chunk.length = rows;
     if (!same_elements(q, {chunk})) return std::nullopt;
   } else {
     if (q.record->parts.size() < 2) return std::nullopt;
@@ -115,13 +118,6 @@ std::string exchanged(std::string text, std::string_view a, std::string_view b) 
   return text;
 }
 
-std::string short_source(const ShardPart& part) {
-  for (const char* name : {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}) {
-    if (part.source.find(name) != std::string::npos) return name;
-  }
-  return part.source;
-}
-
 Answer permuted(const ShardQuestion& q) {
   if (!is_fused(*q.record)) return std::nullopt;
   const std::vector<ShardPart>& parts = q.record->parts;
@@ -135,15 +131,15 @@ Answer permuted(const ShardQuestion& q) {
     }
     return std::nullopt;
   }
-  if (parts.size() > 3) return std::nullopt;
-  std::vector<std::size_t> order(parts.size());
+  const std::vector<PartGroup> groups = groups_of(q);
+  std::vector<std::size_t> order(groups.size());
   std::iota(order.begin(), order.end(), 0);
   while (std::next_permutation(order.begin(), order.end())) {
     std::vector<ShardPart> tried;
     std::string names;
     for (const std::size_t i : order) {
-      tried.push_back(parts[i]);
-      names += (names.empty() ? "" : ", ") + short_source(parts[i]);
+      tried.insert(tried.end(), groups[i].parts.begin(), groups[i].parts.end());
+      names += (names.empty() ? "" : ", ") + groups[i].name;
     }
     if (same_elements(q, tried)) {
       return Hypothesis{"TP005", false, "has its parts in the order " + names};
@@ -168,7 +164,10 @@ Answer wrong_kv_head(const ShardQuestion& q) {
     for (ShardPart& part : parts) {
       if (prefix || is_kv(part)) part.start = head * part.length;
     }
-    if (!same_elements(q, parts)) continue;
+    if (!prefix && q.plan->options.layout != CheckpointLayout::kSeparate) {
+      parts = with_kv_head(q, head);
+    }
+    if (parts.empty() || !same_elements(q, parts)) continue;
     const bool modulo = head == q.record->rank % q.config->kv_heads;
     return Hypothesis{"TP006", false,
                       "holds key/value head " + std::to_string(head) + " instead of " +
@@ -198,17 +197,15 @@ Answer multiple(const ShardQuestion& q) {
 }
 
 Answer other_layer(const ShardQuestion& q) {
-  const std::string_view kLayers = "layers.";
   for (std::int64_t layer = 0; layer < q.config->layers; ++layer) {
     std::vector<ShardPart> parts = q.record->parts;
     bool moved = false;
     for (ShardPart& part : parts) {
-      const std::size_t at = part.source.find(kLayers);
+      const auto [at, length] = layer_in_name(part.source);
       if (at == std::string::npos) return std::nullopt;
-      const std::size_t begin = at + kLayers.size(), end = part.source.find('.', begin);
       const std::string number = std::to_string(layer);
-      moved = moved || part.source.substr(begin, end - begin) != number;
-      part.source.replace(begin, end - begin, number);
+      moved = moved || part.source.substr(at, length) != number;
+      part.source.replace(at, length, number);
     }
     if (moved && same_elements(q, parts)) {
       return Hypothesis{"TP007", false,
@@ -218,8 +215,22 @@ Answer other_layer(const ShardQuestion& q) {
   return std::nullopt;
 }
 
+// A Conv1D weight used as if it were a Linear's.
+Answer never_transposed(const ShardQuestion& q) {
+  std::vector<ShardPart> parts = q.record->parts;
+  for (ShardPart& part : parts) part.transposed = false;
+  bool found = same_elements(q, parts);
+  // Cut on the right features, and left lying: the other axis of the file's tensor.
+  for (ShardPart& part : parts) part.dim = 1 - part.dim.value_or(0);
+  found = found || (parts.size() == 1 && same_elements(q, parts));
+  if (!found) return std::nullopt;
+  return Hypothesis{"TP002", false,
+                    "was not transposed: Conv1D stores [in, out], a Linear is [out, in]"};
+}
+
 // The whole tensor transposed, then cut as planned (a Conv1D weight, or a square one).
 Answer transposed_first(const ShardQuestion& q) {
+  if (q.record->parts[0].transposed) return never_transposed(q);
   if (q.record->parts.size() != 1 || !q.record->parts[0].dim) return std::nullopt;
   ShardPart part = q.record->parts[0];
   const TensorView* source = (*q.sources)(part.source);
@@ -239,10 +250,10 @@ Answer wrongly_tied(const ShardQuestion& q) {
   }
   std::vector<ShardPart> parts = q.record->parts;
   for (ShardPart& part : parts) {
-    if (part.source == "lm_head.weight") {
-      part.source = "model.embed_tokens.weight";
-    } else if (part.source == "model.embed_tokens.weight") {
-      part.source = "lm_head.weight";
+    if (part.source == q.plan->head) {
+      part.source = q.plan->embedding;
+    } else if (part.source == q.plan->embedding) {
+      part.source = q.plan->head;
     } else {
       return std::nullopt;
     }
@@ -289,6 +300,13 @@ constexpr Answer (*kHypotheses[])(const ShardQuestion&) = {
     other_rank, all_zeros,   wrong_dim,        contiguous,   permuted,         wrong_kv_head,
     multiple,   other_layer, transposed_first, wrongly_tied, padding_not_zero, rounded};
 
+std::int64_t fill_pattern_count(const TensorView& view) {
+  constexpr std::uint32_t kFill = 0x7FC0DEAD;  // tensor-parallel.md 2.3
+  if (view.dtype != DType::kF32) return 0;
+  const auto words = view.as<std::uint32_t>();
+  return std::count(words.begin(), words.end(), kFill);
+}
+
 // Nothing fits: what the numbers look like.
 Hypothesis unexplained(const ShardQuestion& q) {
   double sum = 0, largest = 0;
@@ -304,7 +322,14 @@ Hypothesis unexplained(const ShardQuestion& q) {
   char text[200];
   const std::int64_t fan_in = q.actual.shape.size() == 2 ? q.actual.shape[1] : 0;
   const double kaiming = fan_in > 0 ? 1.0 / std::sqrt(static_cast<double>(fan_in)) : 0;
-  if (finite < q.actual.count()) {
+  const std::int64_t filled = fill_pattern_count(q.actual);
+  if (filled > 0) {
+    std::snprintf(
+        text, sizeof text,
+        "was never loaded: %lld of its %lld elements still hold 7fc0dead, the pattern that "
+        "loaders fill memory with",
+        static_cast<long long>(filled), static_cast<long long>(q.actual.count()));
+  } else if (finite < q.actual.count()) {
     std::snprintf(text, sizeof text,
                   "matches nothing in the checkpoint: %lld of its elements are "
                   "not finite (memory that was never written?)",

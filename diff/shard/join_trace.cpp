@@ -186,6 +186,7 @@ class Joiner {
                 " must hold the same " + (joined.sharded ? "key/value heads" : "value") +
                 " and differ in " + std::to_string(joined.differing) + " of " +
                 std::to_string(x.count()) + " cells, first " + cell_text(y, x, joined.cell);
+    f.confidence = Confidence::kConsistent;
     f.fix = "a reduce that not every rank took part in, or replicated weights that differ";
     findings.push_back(std::move(f));
   }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/checkpoint.h"
+#include "diff/shard/families.h"
 
 namespace ps {
 
@@ -21,7 +22,7 @@ class PlanBuilder {
     vocabulary("embed_tokens.weight", "model.embed_tokens.weight");
     vocabulary("lm_head.weight",
                c_.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
-    whole("norm.weight", {c_.hidden_size}, ShardKind::kReplicated);
+    norm("norm");
     if (c_.aggregates()) {
       whole("aggregate_layer.0.weight", {c_.hidden_size, c_.replicas * c_.hidden_size});
       whole("aggregate_layer.0.bias", {c_.hidden_size});
@@ -51,6 +52,11 @@ class PlanBuilder {
   void whole(const std::string& dest, Shape shape, ShardKind kind = ShardKind::kReplicated) {
     const std::int64_t rows = shape[0];
     add(dest, kind, std::move(shape), {{"model." + dest, std::nullopt, 0, rows, 0}});
+  }
+
+  void norm(const std::string& dest) {
+    whole(dest + ".weight", {c_.hidden_size});
+    if (o_.norm_bias) whole(dest + ".bias", {c_.hidden_size});
   }
 
   // q, k, v of a self attention or (X = head size of cross attention) a cross-replica attention.
@@ -102,7 +108,13 @@ class PlanBuilder {
     };
     ShardPart gate{"model." + mlp + "gate_proj" + what, 0, at, n, 0};
     ShardPart up{"model." + mlp + "up_proj" + what, 0, at, n, 0};
-    if (o_.layout == CheckpointLayout::kConcat) {
+    const MlpLayout stored = o_.mlp.value_or(
+        o_.layout == CheckpointLayout::kConcat ? MlpLayout::kFused : MlpLayout::kGated);
+    if (stored == MlpLayout::kPlain) {
+      add(mlp + "up_proj" + what, ShardKind::kMergedCol, shape(n), {up});
+      return;
+    }
+    if (stored == MlpLayout::kFused) {
       gate.source = up.source = "model." + mlp + "gate_up_proj" + what;
       up.start += c_.intermediate_size;
     }
@@ -148,8 +160,8 @@ class PlanBuilder {
       gate_up(mlp, ".bias");
       whole(mlp + "down_proj.bias", {c_.hidden_size}, ShardKind::kRowBias);
     }
-    whole(name + "input_layernorm.weight", {c_.hidden_size});
-    whole(name + "post_attention_layernorm.weight", {c_.hidden_size});
+    norm(name + "input_layernorm");
+    norm(name + "post_attention_layernorm");
   }
 
   const ModelConfig& c_;
@@ -209,7 +221,7 @@ std::optional<CheckpointLayout> layout_from(std::string_view name) {
 bool same_parts(const std::vector<ShardPart>& a, const std::vector<ShardPart>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
     return x.source == y.source && x.dim == y.dim && x.start == y.start && x.length == y.length &&
-           x.pad == y.pad;
+           x.pad == y.pad && x.transposed == y.transposed;
   });
 }
 
@@ -219,6 +231,44 @@ const PlanRecord* Plan::find(std::int64_t rank, std::string_view dest) const {
   }
   return nullptr;
 }
+
+namespace {
+
+// The records under the file's names; those of tensors that the family lacks go, its own come.
+void rename(Plan& plan, const ModelConfig& config) {
+  const Family& family = *plan.options.family;
+  const std::string& root = plan.options.root;
+  std::vector<PlanRecord> out;
+  for (PlanRecord& record : plan.records) {
+    bool absent = false;
+    for (ShardPart& part : record.parts) {
+      part.transposed = is_transposed(family, part.source);
+      part.source = family_tensor(family, root, part.source);
+      absent = absent || part.source.empty();
+    }
+    if (absent) continue;
+    const std::string file = family_tensor(family, "", record.dest);
+    if (!file.empty()) record.dest = file;
+    out.push_back(std::move(record));
+  }
+  for (std::int64_t r = 0; r < plan.share.tp; ++r) {
+    for (const FamilyExtra& extra : family.extras) {
+      const std::string name(extra.file);
+      const std::int64_t rows =
+          extra.positions ? config.max_position_embeddings : config.hidden_size;
+      const Shape shape = extra.positions ? Shape{rows, config.hidden_size} : Shape{rows};
+      out.push_back(
+          {r, name, ShardKind::kReplicated, shape, {{root + name, std::nullopt, 0, rows, 0}}});
+    }
+  }
+  std::stable_sort(out.begin(), out.end(),
+                   [](const PlanRecord& a, const PlanRecord& b) { return a.rank < b.rank; });
+  plan.records = std::move(out);
+  plan.embedding = family_tensor(family, root, plan.embedding);
+  plan.head = family_tensor(family, root, plan.head);
+}
+
+}  // namespace
 
 Result<Plan> make_plan(const ModelConfig& config, std::int64_t tp, const PlanOptions& options) {
   if (tp < 1) return bad_input("--tp", "wrong number of ranks", "1 or more", std::to_string(tp));
@@ -236,6 +286,7 @@ Result<Plan> make_plan(const ModelConfig& config, std::int64_t tp, const PlanOpt
   plan.share = rank_share(config, tp, options.vocab_multiple);
   PlanBuilder builder(config, plan.share, options, plan.records);
   for (std::int64_t r = 0; r < tp; ++r) builder.rank(r);
+  if (options.family != nullptr) rename(plan, config);
   return plan;
 }
 
@@ -265,19 +316,46 @@ FusedRows fused_rows(const ModelConfig& config, const RankShare& share, Checkpoi
   return out;
 }
 
-Shape source_shape(const ModelConfig& config, CheckpointLayout layout, std::string_view name) {
+Shape source_shape(const ModelConfig& config, const PlanOptions& options, std::string_view name) {
   const bool matrix = name.ends_with(".weight");
   const auto shape = [&](std::int64_t rows) {
     return matrix ? Shape{rows, config.hidden_size} : Shape{rows};
   };
-  if (layout != CheckpointLayout::kSeparate && name.find(".self_attn.qkv_proj.") != name.npos) {
+  if (options.layout != CheckpointLayout::kSeparate &&
+      name.find(".self_attn.qkv_proj.") != name.npos) {
     return shape((config.heads + 2 * config.kv_heads) * config.head_dim);
   }
   if (name.find(".mlp.gate_up_proj.") != name.npos) return shape(2 * config.intermediate_size);
+  if (options.norm_bias && name.ends_with("norm.bias")) return {config.hidden_size};
   for (const WeightSpec& spec : expected_weights(config)) {
     if (spec.name == name) return spec.shape;
   }
   return {};
+}
+
+std::pair<std::size_t, std::size_t> layer_in_name(std::string_view name) {
+  for (const std::string_view folder : {"layers.", "h."}) {
+    std::size_t at = name.starts_with(folder) ? 0 : name.find("." + std::string(folder));
+    if (at == name.npos) continue;
+    at = name.find('.', at == 0 ? 0 : at + 1) + 1;
+    std::size_t end = at;
+    while (end < name.size() && name[end] >= '0' && name[end] <= '9') ++end;
+    if (end > at && end < name.size() && name[end] == '.') return {at, end - at};
+  }
+  return {std::string_view::npos, 0};
+}
+
+std::string layer_pattern(const std::string& name) {
+  const auto [at, length] = layer_in_name(name);
+  std::string out = name;
+  if (at != std::string::npos) out.replace(at, length, "*");
+  return out;
+}
+
+Shape shape_for(const ShardPart& part, const TensorView& source) {
+  Shape shape = source.shape;
+  if (part.transposed && shape.size() == 2) std::swap(shape[0], shape[1]);
+  return shape;
 }
 
 }  // namespace ps

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/config.h"
@@ -35,16 +36,23 @@ enum class CheckpointLayout : std::uint8_t {
   kPerHeadInterleaved,  // by head: q, k, v (GPT-NeoX, BLOOM); only without grouping
 };
 std::string_view to_string(CheckpointLayout layout);
+
+enum class MlpLayout : std::uint8_t {
+  kGated,  // gate_proj and up_proj
+  kFused,  // one gate_up_proj: gate's rows, then up's
+  kPlain,  // up_proj alone, an activation behind it
+};
 std::optional<CheckpointLayout> layout_from(std::string_view name);
 
 // `length` indices from `start` on `dim` of a checkpoint tensor (no dim: all of it), then `pad`
-// rows of zeros.
+// rows of zeros. A transposed one stands as [in, out] in the file; `dim` counts on [out, in].
 struct ShardPart {
   std::string source;
   std::optional<std::int64_t> dim;
   std::int64_t start = 0;
   std::int64_t length = 0;
   std::int64_t pad = 0;
+  bool transposed = false;
 };
 
 bool same_parts(const std::vector<ShardPart>& a, const std::vector<ShardPart>& b);
@@ -57,10 +65,17 @@ struct PlanRecord {
   std::vector<ShardPart> parts;  // behind each other on dim 0
 };
 
+struct Family;
+
 struct PlanOptions {
   bool replicate_vocab = false;     // embedding and head whole on every rank
   std::int64_t vocab_multiple = 1;  // Megatron pads to 128 * tp
   CheckpointLayout layout = CheckpointLayout::kSeparate;
+  std::optional<MlpLayout> mlp{};  // nothing: fused where the layout is kConcat
+  bool norm_bias = false;
+  // The file's own names (families.h); null: Llama's. `root` stands before them.
+  const Family* family = nullptr;
+  std::string root{};
   bool fused = true;  // ranks hold qkv_proj and gate_up_proj; false: q_proj, k_proj, v_proj, ...
 };
 
@@ -68,6 +83,8 @@ struct Plan {
   RankShare share;
   PlanOptions options;
   std::vector<PlanRecord> records;  // rank by rank
+  // As the file calls them.
+  std::string embedding = "model.embed_tokens.weight", head = "lm_head.weight";
 
   const PlanRecord* find(std::int64_t rank, std::string_view dest) const;
 };
@@ -85,8 +102,14 @@ struct FusedRows {
 FusedRows fused_rows(const ModelConfig& config, const RankShare& share, CheckpointLayout layout,
                      std::int64_t rank);
 
-// Shape of a checkpoint tensor under this layout; empty where the plan does not know it.
-Shape source_shape(const ModelConfig& config, CheckpointLayout layout, std::string_view name);
+// Shape of a checkpoint tensor, by Llama's name; empty where the plan does not know it.
+Shape source_shape(const ModelConfig& config, const PlanOptions& options, std::string_view name);
+// Where a name holds its layer's number, and how long that is; npos: it is of no layer.
+std::pair<std::size_t, std::size_t> layer_in_name(std::string_view name);
+std::string layer_pattern(const std::string& name);  // "layers.*.mlp.down_proj.weight"
+
+// A source's shape as the part's `dim` counts it.
+Shape shape_for(const ShardPart& part, const TensorView& source);
 
 // How often the plan reads each element of each source; a sentence for every element that is read
 // more or less often than its kind allows (section 2.1). Empty: covered as it should be.

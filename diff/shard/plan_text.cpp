@@ -11,21 +11,36 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
-std::string slice_text(const ShardPart& part) {
+std::string source_text(const ShardPart& part) {
   const std::string source =
       part.source.starts_with("model.") ? part.source.substr(6) : part.source;
-  if (!part.dim) return source;
-  std::string out = source + (*part.dim == 0 ? "[" : "[:, ") + std::to_string(part.start) + ":" +
-                    std::to_string(part.start + part.length) + "]";
-  if (part.pad > 0) out += " + " + std::to_string(part.pad) + " zero rows";
-  return out;
+  return part.transposed ? source + "^T" : source;
 }
 
+std::string range_text(const ShardPart& part) {
+  return std::to_string(part.start) + ":" + std::to_string(part.start + part.length);
+}
+
+// "name", "name[:, 0:12]", "a[0:6, 18:24] | b[0:6] + 2 zero rows": neighbours of one source share
+// its brackets.
 std::string parts_text(const PlanRecord& record) {
   std::string out;
-  constexpr std::size_t kShown = 4;
-  for (std::size_t i = 0; i < std::min(record.parts.size(), kShown); ++i) {
-    out += (i == 0 ? "" : " | ") + slice_text(record.parts[i]);
+  constexpr std::size_t kShown = 6;
+  const std::size_t shown = std::min(record.parts.size(), kShown);
+  for (std::size_t i = 0; i < shown; ++i) {
+    const ShardPart& part = record.parts[i];
+    if (i > 0) out += " | ";
+    out += source_text(part);
+    if (!part.dim) continue;
+    out += *part.dim == 0 ? "[" : "[:, ";
+    out += range_text(part);
+    while (i + 1 < shown && record.parts[i + 1].source == part.source &&
+           record.parts[i + 1].dim == part.dim && record.parts[i].pad == 0) {
+      out += ", " + range_text(record.parts[++i]);
+    }
+    out += "]";
+    const std::int64_t pad = record.parts[i].pad;
+    if (pad > 0) out += " + " + std::to_string(pad) + " zero rows";
   }
   if (record.parts.size() > kShown) {
     out += " | ... " + std::to_string(record.parts.size() - kShown) + " more";
@@ -66,6 +81,7 @@ std::string plan_json(const Plan& plan, const ModelConfig& config, const SourceL
                                  {"start", p.start},
                                  {"len", p.length},
                                  {"pad", p.pad}});
+      if (p.transposed) record["parts"].back()["transposed"] = true;
     }
     const Result<std::uint32_t> crc = shard_crc(r, sources);
     record["crc32"] = crc.ok() ? OrderedJson(crc_text(crc.value())) : OrderedJson();
@@ -98,12 +114,11 @@ std::string plan_table(const Plan& plan, const ModelConfig& config, bool every_r
   std::set<std::string> shown;
   for (const PlanRecord& r : plan.records) {
     // Layers are alike; the first shows them all, and a later one only what it has beside.
-    std::string pattern = r.dest;
-    if (pattern.starts_with("layers.")) pattern.replace(7, pattern.find('.', 7) - 7, "*");
+    const std::string pattern = layer_pattern(r.dest);
     const std::string key = every_rank ? std::to_string(r.rank) + pattern : pattern;
     if (!every_rank && r.rank != 0) break;
     if (!shown.insert(key).second) continue;
-    out += padded("rank " + std::to_string(r.rank), 8) + padded(pattern, 40) +
+    out += padded("rank " + std::to_string(r.rank), 8) + padded(pattern, 44) +
            padded(std::string(to_string(r.kind)), 12) + padded(to_string(r.shape), 14) +
            parts_text(r) + "\n";
   }

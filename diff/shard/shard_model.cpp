@@ -2,6 +2,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "diff/shard/families.h"
 
 namespace ps {
 
@@ -26,21 +27,12 @@ HeadSizes raw_sizes(const Json& json, std::string_view model_type) {
   return s;
 }
 
-// A plan knows tensors by name and shape, so an architecture that only fuses them is read as Llama;
-// how it turns its positions does not matter here.
-Result<ParsedConfig> as_llama(const Json& json, const std::string& where) {
-  Json out = json;
-  for (std::size_t i = out.names.size(); i-- > 0;) {
-    const std::string& name = out.names[i];
-    if (name == "model_type") {
-      out.items[i].text = "llama";
-    } else if (name == "architectures" || name.starts_with("rope") || name == "sliding_window" ||
-               name == "auto_map" || name == "layer_types") {
-      out.names.erase(out.names.begin() + static_cast<std::ptrdiff_t>(i));
-      out.items.erase(out.items.begin() + static_cast<std::ptrdiff_t>(i));
-    }
-  }
-  return parse_config(out.dump(), where);
+// What the file puts before its names: some leave the family's root out.
+std::string root_of(const Family& family, const Checkpoint* checkpoint) {
+  const std::string root(family.root);
+  if (checkpoint == nullptr || root.empty()) return root;
+  const std::string embedding = family_tensor(family, root, "model.embed_tokens.weight");
+  return checkpoint->peek(embedding) != nullptr ? root : "";
 }
 
 }  // namespace
@@ -49,6 +41,17 @@ SourceLookup ShardModel::sources() const {
   return [checkpoint = checkpoint](std::string_view name) -> const TensorView* {
     return checkpoint == nullptr ? nullptr : checkpoint->peek(name);
   };
+}
+
+PlanOptions ShardModel::options() const {
+  PlanOptions out;
+  out.layout = layout;
+  out.family = family;
+  out.root = root;
+  if (family == nullptr) return out;
+  out.mlp = family->mlp;
+  out.norm_bias = family->norm_bias;
+  return out;
 }
 
 Result<ShardModel> open_shard_model(const fs::path& dir, std::int64_t tp) {
@@ -63,21 +66,25 @@ Result<ShardModel> open_shard_model(const fs::path& dir, std::int64_t tp) {
   if (sizes.heads > 0 && sizes.kv_heads > 0) out.rejected = rejections(sizes, tp);
   if (!out.rejected.empty()) return out;
 
-  const bool phi3 = model_type == "phi3";
-  PS_TRY(ParsedConfig parsed,
-         phi3 ? as_llama(json, file.string()) : parse_config(text, file.string()));
-  PS_TRY(out.config, first_error_or_config(std::move(parsed), file.string()));
-  if (phi3) out.layout = CheckpointLayout::kConcat;
-
   const Result<std::shared_ptr<Checkpoint>> opened = Checkpoint::open(dir);
-  if (!opened.ok()) {
-    // Only a directory without any weights is a config alone; broken weights are bad input.
-    if (opened.error().what == "has no weights" && opened.error().found == "none of them") {
-      return out;
-    }
-    return opened.error();
+  if (opened.ok()) {
+    out.checkpoint = opened.value();
+  } else if (opened.error().what != "has no weights" || opened.error().found != "none of them") {
+    return opened.error();  // only a directory without any weights is a config alone
   }
-  out.checkpoint = opened.value();
+  out.family = family_of(json, [&](std::string_view name) {
+    return out.checkpoint != nullptr && out.checkpoint->peek(name) != nullptr;
+  });
+  const bool own_config = out.family != nullptr && !out.family->model_type.empty();
+  PS_TRY(ParsedConfig parsed, own_config ? family_config(json, *out.family, file.string())
+                                         : parse_config(text, file.string()));
+  PS_TRY(out.config, first_error_or_config(std::move(parsed), file.string()));
+  if (out.family != nullptr) {
+    out.layout = out.family->layout;
+    out.root = root_of(*out.family, out.checkpoint.get());
+    out.rejected = rejections(head_sizes(out.config), tp);
+  }
+  if (out.checkpoint == nullptr) return out;
   const TensorView* norm = out.checkpoint->peek("model.layers.0.self_attn.q_norm.weight");
   if (norm != nullptr && out.config.heads > 1 &&
       norm->shape == Shape{out.config.heads * out.config.head_dim}) {
@@ -85,7 +92,8 @@ Result<ShardModel> open_shard_model(const fs::path& dir, std::int64_t tp) {
     wide.wide_qk_norm = true;
     out.rejected = rejections(wide, tp);
   }
-  if (out.checkpoint->peek("model.layers.0.self_attn.qkv_proj.weight") != nullptr) {
+  if (out.family == nullptr &&
+      out.checkpoint->peek("model.layers.0.self_attn.qkv_proj.weight") != nullptr) {
     out.layout = CheckpointLayout::kConcat;  // what all that use this name do; --layout for others
   }
   return out;

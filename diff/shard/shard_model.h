@@ -14,10 +14,13 @@ namespace ps {
 struct ShardModel {
   ModelConfig config;
   CheckpointLayout layout = CheckpointLayout::kSeparate;
+  const Family* family = nullptr;          // whose names the file has; null: Llama's
+  std::string root;                        // before them
   std::shared_ptr<Checkpoint> checkpoint;  // null: config.json stands alone
   std::vector<Rejection> rejected;         // not empty: `config` says nothing, and no plan exists
 
   SourceLookup sources() const;
+  PlanOptions options() const;  // as the file stores its tensors
 };
 
 // Rejections at `tp` first: a rule of section 1.1 that config.json breaks is named by its code.

@@ -72,6 +72,17 @@ Result<void> add_file(const fs::path& path, std::int64_t rank_of_name, ShardSet&
 
 }  // namespace
 
+void ShardSet::strip(std::string_view root) {
+  if (root.empty()) return;
+  for (auto& [rank, tensors] : ranks) {
+    std::map<std::string, TensorView> renamed;
+    for (auto& [name, view] : tensors) {
+      renamed.emplace(name.starts_with(root) ? name.substr(root.size()) : name, view);
+    }
+    tensors = std::move(renamed);
+  }
+}
+
 const TensorView* ShardSet::find(std::int64_t rank, const std::string& dest) const {
   const auto tensors = ranks.find(rank);
   if (tensors == ranks.end()) return nullptr;

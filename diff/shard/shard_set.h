@@ -17,6 +17,7 @@ struct ShardSet {
   // By rank: "layers.0.self_attn.qkv_proj.weight", "lm_head.weight".
   std::map<std::int64_t, std::map<std::string, TensorView>> ranks;
 
+  void strip(std::string_view root);  // names without it, where they begin with it
   const TensorView* find(std::int64_t rank, const std::string& dest) const;
 };
 

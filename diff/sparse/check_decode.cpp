@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "diff/sparse/check.h"
+#include "diff/sparse/lists.h"
 #include "diff/sparse/replay.h"
 
 namespace ps {
@@ -137,7 +138,7 @@ Result<void> check_step(const Step& s) {
     const std::string point = s.point(l, "selected");
     PairMask allowed = any_head(block_any(mask, c.block));
     if (!lists.empty()) {
-      check_lists(c, lists, allowed, step.block, point, s.findings);
+      check_lists(decode_rules(c), lists, allowed, step.block, point, s.findings);
       const PairMask chosen = inside(mask, lists, c.block);
       check_lost_queries(mask, chosen, point, s.findings);
       for (std::int64_t b = 0; b < c.batch && !truth.lists.empty(); ++b) {

@@ -28,6 +28,12 @@ std::int64_t allowed_count(const PairMask& allowed, std::int64_t b, std::int64_t
 
 }  // namespace
 
+SparseConfig decode_rules(const SparseConfig& config) {
+  SparseConfig out = config;
+  if (out.selector == SparseSelector::kGate) out.locals = std::max<std::int64_t>(1, out.locals);
+  return out;
+}
+
 Blocks forced_blocks(const SparseConfig& config, const PairMask& allowed, std::int64_t b,
                      std::int64_t h, std::int64_t row, std::int64_t first) {
   Blocks out;

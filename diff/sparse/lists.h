@@ -36,6 +36,9 @@ struct ListFaults {
 ListFaults list_faults(const SparseConfig& config, const BlockLists& lists, const PairMask& allowed,
                        std::int64_t first);
 
+// The rules of a decode step: a gate forces the newest block, whatever else it forces.
+SparseConfig decode_rules(const SparseConfig& config);
+
 // The blocks that a row must have: its sinks and its own neighbourhood, where allowed.
 std::vector<std::int32_t> forced_blocks(const SparseConfig& config, const PairMask& allowed,
                                         std::int64_t b, std::int64_t h, std::int64_t row,

@@ -57,7 +57,7 @@ std::vector<OpCase> gate_pick_cases() {
   };
   return {{{{"row", 2}, {"query", 5}, {"key", 40}}, {0.5, 40, 0}, fill},  // a threshold
           {{{"row", 3}, {"query", 4}, {"key", 35}}, {-1, 6, 1}, fill},    // a ratio
-          {{{"row", 1}, {"query", 7}, {"key", 33}}, {-1, 5, 0}, fill},    // a budget
+          {{{"row", 1}, {"query", 7}, {"key", 33}}, {-1, 5, 0}, fill},    // the best five
           {{{"row", 2}, {"query", 3}, {"key", 6}}, {0.25, 9, 1}, fill}};
 }
 

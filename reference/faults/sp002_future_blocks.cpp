@@ -15,17 +15,34 @@ bool applies(const ModelConfig& config) {
 void propose(Scene& scene, Proposals& out) {
   const SparseAttention sparse = *sparse_attention(scene.config());
   const StepContext c = scene.context();
+  const auto lists = [=](const Tensors& in, bool forces_blind) {
+    const SparseConfig& config = sparse.config;
+    const BlockSteps steps = block_steps(c, config);
+    const at::Tensor open = by_rows(c, in[1].ne(0)).slice(1, steps.first).unsqueeze(1);
+    at::Tensor s = sparse.walks() ? in[0].slice(1, steps.first).unsqueeze(1).exp() : in[0];
+    s = s.masked_fill(open.logical_not(), 0.0);
+    const at::Tensor all = at::ones_like(s, at::kBool);
+    if (forces_blind) return selected(config, s, all, steps).to(in[0].scalar_type());
+    // Forced blocks are those with an allowed pair; no other block stands above every score.
+    const at::Tensor own = at::arange(steps.first, steps.blocks).unsqueeze(1);
+    const at::Tensor block = at::arange(steps.blocks).unsqueeze(0);
+    const at::Tensor forced =
+        (block < config.sinks).logical_or((block > own - config.locals).logical_and(block <= own));
+    SparseConfig none = config;
+    none.sinks = 0, none.locals = 0;
+    none.tau = std::max<std::int64_t>(config.tau, config.sinks + config.locals);
+    const at::Tensor first = s.masked_fill(forced.logical_and(open), HUGE_VAL);
+    return selected(none, first, all, steps).to(in[0].scalar_type());
+  };
   for (const Scope& scope : scopes(scene.ops("block_mask"))) {
-    out.push_back(
-        {scope.words, {}, wrap(scope.points, [=](const Op&, const Tensors& in, const Tensors&) {
-           const BlockSteps steps = block_steps(c, sparse.config);
-           const bool walks = sparse.walks();
-           const at::Tensor open = by_rows(c, in[1].ne(0)).slice(1, steps.first).unsqueeze(1);
-           at::Tensor s = walks ? in[0].slice(1, steps.first).unsqueeze(1).exp() : in[0];
-           s = s.masked_fill(open.logical_not(), 0.0);
-           return selected(sparse.config, s, at::ones_like(s, at::kBool), steps)
-               .to(in[0].scalar_type());
-         })});
+    for (const bool blind : {false, true}) {
+      if (!blind && !sparse.walks()) continue;
+      out.push_back({joined(scope.words, blind ? "forced blocks are taken whatever they hold" : ""),
+                     {},
+                     wrap(scope.points, [=](const Op&, const Tensors& in, const Tensors&) {
+                       return lists(in, blind);
+                     })});
+    }
   }
 }
 

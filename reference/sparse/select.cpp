@@ -60,14 +60,19 @@ BlockLists pick_rows(const at::Tensor& scores, const at::Tensor& allowed, std::i
   return out;
 }
 
+// A walk's tau and a gate's budget are what a row has in all: forced blocks first, then the best.
+void fill_up_to(std::int64_t count, const Row& row, std::vector<char>& taken) {
+  const auto size = static_cast<std::int64_t>(std::count(taken.begin(), taken.end(), 1));
+  fill(row, std::max(count, size) - size, taken);
+}
+
+// What a threshold or a ratio takes, whatever is forced.
 std::vector<char> gate_row(const SparseConfig& c, const Row& row) {
   std::vector<char> taken(static_cast<std::size_t>(row.n), 0);
   if (c.gate == GateRule::kThreshold) {
     for (std::int64_t j = 0; j < row.n; ++j) {
       taken[static_cast<std::size_t>(j)] = row.allowed[j] && row.score[j] > c.threshold;
     }
-  } else if (c.gate == GateRule::kTokenBudget) {
-    fill(row, c.token_budget / c.block, taken);
   } else {
     // Top of ALL columns, the allowed ones of which are kept: early rows waste their budget.
     const double kept = 1.0 - std::sqrt(1.0 - c.nz_ratio);
@@ -118,8 +123,7 @@ BlockLists select_walk(const SparseConfig& c, const at::Tensor& scores, const at
                        std::int64_t first) {
   return pick_rows(scores, allowed, first, [&](const Row& row) {
     std::vector<char> taken = forced(c, row);
-    const auto size = std::count(taken.begin(), taken.end(), 1);
-    fill(row, std::max<std::int64_t>(c.tau, size) - size, taken);
+    fill_up_to(c.tau, row, taken);
     return taken;
   });
 }
@@ -128,13 +132,18 @@ BlockLists select_gate(const SparseConfig& c, const at::Tensor& scores, const at
                        std::int64_t first, bool decode) {
   const std::int64_t rows = scores.size(2);
   return pick_rows(scores, allowed, first, [&](const Row& row) {
-    std::vector<char> taken = gate_row(c, row);
-    const std::vector<char> always = forced(c, row);
+    std::vector<char> always = forced(c, row);
     const bool dense = c.last_block_dense && row.block >= first + rows - 2;
-    for (std::size_t j = 0; j < taken.size(); ++j) {
-      const bool last = decode && j + 1 == taken.size();
-      if (row.allowed[j] && (always[j] || dense || last)) taken[j] = 1;
+    for (std::size_t j = 0; j < always.size(); ++j) {
+      const bool last = decode && j + 1 == always.size();
+      if (row.allowed[j] && (dense || last)) always[j] = 1;
     }
+    if (c.gate == GateRule::kTokenBudget) {
+      fill_up_to(std::max<std::int64_t>(1, c.token_budget / c.block), row, always);
+      return always;
+    }
+    std::vector<char> taken = gate_row(c, row);
+    for (std::size_t j = 0; j < taken.size(); ++j) taken[j] = taken[j] || always[j] ? 1 : 0;
     return taken;
   });
 }

@@ -13,6 +13,7 @@
 #include "diff/isolate/excite.h"
 #include "diff/isolate/invariants.h"
 #include "diff/isolate/lockstep.h"
+#include "diff/isolate/rank_tolerance.h"
 #include "diff/ranks/world_engine.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
@@ -156,7 +157,7 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
     PS_TRY_VOID(agree_on_run(*world, candidate_model, choice, plan));
     if (!leads) {
       PS_TRY(const std::unique_ptr<Engine> own, open_rank(candidate_model, choice, *place, *world));
-      PS_TRY_VOID(serve(*world, *own));
+      PS_TRY_VOID(serve(*world, *own, candidate_model.config));
       return 0;
     }
   }
@@ -208,6 +209,7 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   if (const std::vector<Finding>* findings = candidate.findings()) {
     add_rank_findings(report, *findings);
     report.environment.emplace_back("tensor_parallel", std::to_string(choice.tp));
+    state_rank_tolerance(choice.options.dtype, choice.tp, model.config.layers, report);
     report.environment.emplace_back("ranks", world == nullptr ? "\"simulated\"" : "\"processes\"");
   }
   if (auto* all = dynamic_cast<WorldEngine*>(candidate.engine.get())) PS_TRY_VOID(all->dismiss());

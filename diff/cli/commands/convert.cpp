@@ -6,6 +6,7 @@
 #include "core/json.h"
 #include "diff/cli/command.h"
 #include "diff/cli/foreign.h"
+#include "diff/cli/output_probe.h"
 #include "diff/report/report.h"
 #include "diff/run/inputs.h"
 
@@ -70,6 +71,7 @@ Result<int> run(const Arguments& arguments) {
   PS_TRY(const std::string source, only_positional(convert_command(), arguments, "INPUT"));
   if (!arguments.has("-o")) return wrong_usage(convert_command(), "no -o TRACE");
   const std::string dir = arguments.get("-o");
+  PS_TRY_VOID(probe_output_dir(dir));
   PS_TRY(ConvertOptions options, convert_options(arguments));
   if (arguments.has("--tokens")) {
     if (!options.config) {

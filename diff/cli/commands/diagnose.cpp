@@ -5,12 +5,14 @@
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/cli/foreign.h"
+#include "diff/cli/output_probe.h"
 #include "diff/cli/viewer_pictures.h"
 #include "diff/diagnose/detectors.h"
 #include "diff/diagnose/explain.h"
 #include "diff/diagnose/gradients.h"
 #include "diff/diagnose/repro.h"
 #include "diff/isolate/examine.h"
+#include "diff/isolate/rank_tolerance.h"
 #include "diff/report/baseline.h"
 #include "diff/report/stored.h"
 #include "diff/report/write.h"
@@ -83,7 +85,10 @@ Result<int> run(const Arguments& arguments) {
     files.dir = arguments.get("--report");
     PS_TRY_VOID(prepare_report_dir(files.dir));
   }
-  if (arguments.has("--repro")) PS_TRY_VOID(check_repro_dir(arguments.get("--repro")));
+  if (arguments.has("--repro")) {
+    PS_TRY_VOID(check_repro_dir(arguments.get("--repro")));
+    PS_TRY_VOID(probe_output_dir(arguments.get("--repro")));
+  }
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
   PS_TRY(Model dense, open_model_at(arguments.get("--model")));
@@ -124,6 +129,7 @@ Result<int> run(const Arguments& arguments) {
     PS_TRY_VOID(judge_gradients(trace, model.config, *backward, gradients, report));
   }
   add_rank_findings(report, joined.findings());
+  state_rank_tolerance(trace.run_dtype(), joined.ranks(), model.config.layers, report);
   add_detectors(whole, model, static_cast<int>(threads), report);
   note_conversion(foreign, "conversion", report);
   report.environment.emplace_back("version", json_string(PS_VERSION));

@@ -9,6 +9,7 @@
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/cli/foreign.h"
+#include "diff/cli/output_probe.h"
 #include "diff/golden/recorded.h"
 
 namespace ps::cli {
@@ -87,6 +88,7 @@ Result<int> record_command(const Arguments& arguments) {
     return wrong_usage(golden_command(),
                        words.size() != 2 ? "record wants one TRACE" : "record wants -o DIR");
   }
+  PS_TRY_VOID(probe_output_dir(arguments.get("-o")));
   PS_TRY(const ConvertOptions how, convert_options(arguments));
   PS_TRY(const ForeignTrace run, ForeignTrace::open(words[1], how));
   tell_conversion(run, words[1]);

@@ -3,6 +3,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "diff/cli/attention.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/cli/mask_probe.h"
@@ -58,6 +59,7 @@ constexpr Option kOptions[] = {
     kSeed,
     kSteps,
     kChunk,
+    kAttention,
     kJson,
     kQuiet};
 
@@ -382,7 +384,9 @@ const Command& mask_command() {
       "  parscope mask show causal --size 64 --block 8 --lists lists.json --png lists.png\n"
       "  parscope mask check causal fixtures/golden/masks/seed_segments_contiguous\n"
       "  parscope mask diff mask.safetensors:bias program.json --form additive --png diff.png\n"
-      "  parscope mask probe fixtures/models/parscale-bytes --random 2x9 --steps 3",
+      "  parscope mask probe fixtures/models/parscale-bytes --random 2x9 --steps 3\n"
+      "  parscope mask probe fixtures/models/parscale-bytes --random 2x40 --attention "
+      "walk:bs=8,tau=2",
       kOptions,
       run};
   return command;

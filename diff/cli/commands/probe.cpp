@@ -6,6 +6,7 @@
 #include "core/file.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/cli/output_probe.h"
 #include "diff/isolate/lockstep.h"
 #include "diff/run/recommend.h"
 
@@ -43,6 +44,7 @@ Result<int> run(const Arguments& arguments) {
     return bad_input("parscope probe", "wrong arguments", "one MODEL_DIR",
                      std::to_string(arguments.positionals().size()));
   }
+  if (arguments.has("-o")) PS_TRY_VOID(probe_output(arguments.get("-o")));
   PS_TRY(const Model model, open_model_at(arguments.positionals()[0]));
   PS_TRY(const EngineChoice choice, engine_choice(arguments, model.config, kDefaultCandidate));
   PS_TRY(const std::int64_t seed, arguments.integer("--seed", 1, 0, std::int64_t{1} << 62));

@@ -7,6 +7,8 @@
 #include "diff/shard/check_fsdp.h"
 #include "diff/shard/check_shards.h"
 #include "diff/shard/dtensor_log.h"
+#include "diff/shard/families.h"
+#include "diff/shard/loader_ledger.h"
 #include "diff/shard/plan_text.h"
 #include "diff/shard/shard_model.h"
 
@@ -28,11 +30,10 @@ constexpr Option kOptions[] = {
     kQuiet};
 
 Result<PlanOptions> plan_options(const Arguments& arguments, const ShardModel& model) {
-  PlanOptions options;
+  PlanOptions options = model.options();
   options.replicate_vocab = arguments.has("--replicate-vocab");
   options.fused = !arguments.has("--unfused");
   PS_TRY(options.vocab_multiple, arguments.integer("--vocab-multiple", 1, 1, 1 << 20));
-  options.layout = model.layout;
   if (arguments.has("--layout")) {
     const std::string name = arguments.get("--layout");
     const auto layout = layout_from(name);
@@ -44,6 +45,18 @@ Result<PlanOptions> plan_options(const Arguments& arguments, const ShardModel& m
     options.layout = *layout;
   }
   return options;
+}
+
+// What of the checkpoint is read, where there is one.
+std::string ledger_text(const Plan& plan, const ShardModel& model) {
+  if (model.checkpoint == nullptr) return "";
+  const LoaderLedger ledger = loader_ledger(plan, model);
+  std::string out = "\n" + std::to_string(ledger.read) + " of " +
+                    std::to_string(model.checkpoint->names().size()) +
+                    " tensors of the checkpoint are read\n";
+  for (const std::string& name : ledger.missing) out += "missing: " + name + "\n";
+  for (const std::string& name : ledger.unread) out += "read by no rank: " + name + "\n";
+  return out;
 }
 
 Error rejected(const std::string& dir, std::int64_t tp, const Rejection& why) {
@@ -65,6 +78,7 @@ Result<int> run_plan(const Arguments& arguments, const std::string& dir, std::in
     print(plan_json(plan, model.config, model.sources()));
   } else if (!arguments.has("--quiet")) {
     print(plan_table(plan, model.config, arguments.has("--ranks")));
+    print(ledger_text(plan, model));
   }
   return 0;
 }
@@ -105,7 +119,8 @@ Result<int> run_check(const Arguments& arguments, const std::string& dir, std::i
   ShardCheckOptions options;
   PS_TRY(options.plan, plan_options(arguments, model));
   options.vocab_given = arguments.has("--replicate-vocab") || arguments.has("--vocab-multiple");
-  PS_TRY(const ShardSet shards, open_shards(path));
+  PS_TRY(ShardSet shards, open_shards(path));
+  if (model.family != nullptr) shards.strip(model.family->root);
   PS_TRY(Report report, check_shards(model, tp, shards, options));
   if (exit_code(report) == 1) report.verdict = Verdict::kDiverged;
   report.inputs = {
@@ -191,6 +206,8 @@ const Command& shard_command() {
       "rank's slice (TP003), a cut on the other dim (TP002), of the fused tensor (TP004), parts "
       "in\n"
       "another order (TP005), another key/value head (TP006), never loaded (TP007), ...\n"
+      "Fused and transposed checkpoints are read under their own names: GPT-2, GPT-NeoX, BLOOM,\n"
+      "Falcon, InternLM2, Phi-3, Megatron's core. Both also say which tensors nobody reads.\n"
       "SHARDS may also be the error text of a program that failed on a DTensor shard: it is "
       "explained\n"
       "which ranks hold rows, which hold none, and what was captured before it was gathered.\n\n"

@@ -66,7 +66,10 @@ Result<BlockGrid> grid_of(const Arguments& arguments, const SparseCase& subject,
   const auto layers = static_cast<std::int64_t>(subject.selected.size());
   while (first + 1 < layers && subject.selected[static_cast<std::size_t>(first)].empty()) ++first;
   PS_TRY(const std::int64_t layer, arguments.integer("--layer", first, 0, layers - 1));
-  PS_TRY(const auto plane, mask_numbers(arguments, "--plane"));
+  std::vector<std::int64_t> plane;  // none: the first
+  if (arguments.has("--plane")) {
+    PS_TRY(plane, mask_numbers(arguments, "--plane"));
+  }
   const SparseConfig& c = subject.config;
   if (!plane.empty() && (plane.size() != 2 || plane[0] >= c.batch || plane[1] >= c.heads)) {
     return bad_input("--plane", "no such plane",

@@ -1,9 +1,7 @@
 // parscope trace MODEL_DIR --engine model|reference -o DIR
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <unistd.h>
 
 #include "core/points.h"
 #include "core/temp_file.h"
@@ -11,6 +9,7 @@
 #include "diff/cli/attention.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
+#include "diff/cli/output_probe.h"
 #include "diff/cli/ranks.h"
 #include "diff/ranks/record_world.h"
 #include "diff/run/record.h"
@@ -64,11 +63,7 @@ Result<void> can_take_trace(const std::filesystem::path& dir) {
   if (!fs::is_directory(there, ec)) {
     return bad_input(dir.string(), "cannot be made: " + there.string() + " is a file", wanted);
   }
-  if (::access(there.c_str(), W_OK | X_OK) != 0) {
-    return bad_input(dir.string(), "nothing may be written in " + there.string(), wanted,
-                     errno_text(errno));
-  }
-  return {};
+  return probe_output_dir(dir);
 }
 
 // A pattern that no point of this model matches is a slip of the pen.
@@ -243,7 +238,8 @@ Result<int> trace(const Arguments& arguments, const RankPlace* place, World* wor
   if (world != nullptr) {
     PS_TRY_VOID(agree_on_run(*world, model, choice, plan));
     PS_TRY(const std::unique_ptr<Engine> own, open_rank(model, choice, *place, *world));
-    PS_TRY(const Recorded recorded, record_world(*world, *own, plan, dir, manifest, options));
+    PS_TRY(const Recorded recorded,
+           record_world(*world, *own, model.config, plan, dir, manifest, options));
     if (leads && !arguments.has("--quiet")) print_recorded(dir, recorded);
     return 0;
   }
