@@ -39,6 +39,7 @@ TEST(Cli, HelpOfACommandShowsUsageAndOptionsWhereverItIsAskedFor) {
     EXPECT_EQ(ran.out.find("\noptions:\n") == std::string::npos, takes_none) << command;
     EXPECT_EQ(run_parscope({command, "-h"}).out, ran.out) << command;
     EXPECT_EQ(run_parscope({"help", command}).out, ran.out) << command;
+    if (command == "launch") continue;  // what follows its words is another program's
     EXPECT_EQ(run_parscope({command, "/nowhere", "--quiet", "--help"}).out, ran.out) << command;
   }
 }

@@ -155,6 +155,13 @@ bool is_trace_folder(const fs::path& path) {
   return false;
 }
 
+bool holds_dump(const fs::path& folder) {
+  const Result<std::vector<fs::path>> files = files_below(folder);
+  return files.ok() && std::any_of(files->begin(), files->end(), [](const fs::path& file) {
+           return file.extension() != ".safetensors";
+         });
+}
+
 Result<ForeignRun> read_foreign(const fs::path& named) {
   const fs::path path = trace_folder(named);
   std::error_code ec;

@@ -29,6 +29,7 @@ struct ForeignRun {
 std::filesystem::path trace_folder(
     const std::filesystem::path& path);  // of its trace.json; else itself
 bool is_trace_folder(const std::filesystem::path& path);
+bool holds_dump(const std::filesystem::path& folder);  // .npy, .npz or torch files, anywhere below
 Result<ForeignRun> read_foreign(const std::filesystem::path& path);
 
 // The tensors of one .npy, .npz, .pt, .pth, .bin (torch) or .safetensors file.

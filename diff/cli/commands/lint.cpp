@@ -48,7 +48,7 @@ Result<int> run(const Arguments& arguments) {
   }
   // A cache file alone has names that mean something here already: only --names converts it.
   const std::string kind = path.extension().string();
-  const bool dump = fs::is_directory(path, ec) && !is_trace_folder(path);
+  const bool dump = fs::is_directory(path, ec) && !is_trace_folder(path) && holds_dump(path);
   const bool foreign = arguments.has("--names") || dump || kind == ".npz" || kind == ".npy" ||
                        kind == ".pt" || kind == ".pth" || kind == ".bin";
   if (!foreign) {
