@@ -25,6 +25,11 @@ struct RankModel {
   std::function<Result<Tensor>(std::int64_t rank, const std::string& name)> weight;
 };
 
+// What rank `rank` of `tp` is given: a mask of all heads (visible) is cut to its own; else the
+// same.
+StepInputs inputs_of_rank(const StepInputs& inputs, const ModelConfig& whole, std::int64_t past,
+                          std::int64_t tp, std::int64_t rank);
+
 // How a rank meets the others. An error is final: the rank that fails says so, and the others' next
 // call returns it.
 class Collectives {

@@ -107,7 +107,13 @@ void SimulatedRanks::combine(const std::string& point, std::vector<at::Tensor>& 
 
 Result<void> SimulatedRanks::run(const StepInputs& inputs, const std::vector<Tap*>& taps) {
   std::vector<Rank> ranks;
-  for (std::int64_t r = 0; r < model_.tp; ++r) ranks.push_back(make_rank(inputs, r));
+  std::vector<StepInputs> given;  // outlives the nets, which read it
+  for (std::int64_t r = 0; r < model_.tp; ++r) {
+    given.push_back(inputs_of_rank(inputs, model_.whole, past_, model_.tp, r));
+  }
+  for (std::int64_t r = 0; r < model_.tp; ++r) {
+    ranks.push_back(make_rank(given[static_cast<std::size_t>(r)], r));
+  }
   ledger_.clear();
   for (std::size_t i = 0; i < ranks[0].net.ops().size(); ++i) {
     const std::string point = ranks[0].net.ops()[i].point;

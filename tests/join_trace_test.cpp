@@ -108,6 +108,27 @@ TEST_F(RankTrace, ReducesAreHeldToTheirPartialSums) {
   EXPECT_TRUE(averaged.contains(std::string("TP014 ") + kDown));
 }
 
+// The sums alone, as a program without taps before its reduce has them.
+TEST_F(RankTrace, AverageInsteadOfSumIsNamedWithoutPartialSums) {
+  for (const std::string wrong : {"model.layers.1.self_attn.o_proj", "model.embed_tokens"}) {
+    const fs::path dir = dir_ / ("mean-" + wrong);
+    fs::copy(dir_ / "whole", dir);
+    const fs::path step = dir / file(0);
+    fs::remove(step);
+    edit_tensors(dir_ / ("whole/" + file(0)), step, [&](const std::string& name, Tensor& t) {
+      if (name == wrong) {
+        for (float& x : t.as<float>()) x *= 0.5F;
+      }
+      return true;
+    });
+    const Ran ran = run_parscope({"diagnose", dir, "--model", bytes_model(), "--json"});
+    EXPECT_EQ(ran.code, 1) << ran.err;
+    const auto json = nlohmann::json::parse(ran.out);
+    EXPECT_EQ(json["first_divergence"]["point"], wrong);
+    EXPECT_EQ(json["findings"][0]["id"], "TP014") << wrong;
+  }
+}
+
 TEST_F(RankTrace, AMissingRankIsBadInput) {
   fs::remove(dir_ / "ranks" / file(2));
   EXPECT_EQ(run_parscope({"diff", dir_ / "ranks", dir_ / "whole"}).code, 2);

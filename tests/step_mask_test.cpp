@@ -180,7 +180,35 @@ TEST(StepMaskSize, WhatDoesNotFitIsOneLine) {
   };
   expect_bad_input(with({"--mask", "B=3 H=1 Q=7 KV=15; causal"}), "another batch");
   expect_bad_input(with({"--mask", "B=1 H=3 Q=7 KV=15; causal"}), "another number of heads");
-  expect_bad_input(with({"--mask", kByHead, "--tp", "2"}), "one mask for all heads");
+  expect_bad_input(with({"--mask", kByHead, "--tp", "4"}), "one head a rank");
+}
+
+// Heads 1 and 3 look everywhere: each of two ranks holds one of those and one that does not.
+TEST(StepMaskRanks, EachRankTakesTheMasksOfItsHeads) {
+  PS_NEEDS_REFERENCE();
+  const std::string mask =
+      "kv_range(0, 8) | shift(dk=-8, causal & (heads(1, 3) | window(2) | q_range(0, 2)))";
+  const TempDir dir;
+  const auto trace = [&](const std::string& name, std::vector<std::string> more) {
+    std::vector<std::string> words = {"trace",    bytes_model(), "--dtype", "f32",
+                                      "--random", "2x7",         "--steps", "1",
+                                      "--mask",   mask,          "-o",      dir / name};
+    words.insert(words.end(), more.begin(), more.end());
+    const Ran ran = run_parscope(words);
+    EXPECT_EQ(ran.code, 0) << ran.err;
+  };
+  trace("whole", {"--engine", "reference"});
+  trace("model", {"--engine", "model", "--device", "host", "--tp", "2"});
+  trace("truth", {"--engine", "reference", "--tp", "2"});
+  for (const char* ranks : {"model", "truth"}) {
+    const json diff = json::parse(run_parscope({"diff", dir / ranks, dir / "whole", "--json"}).out);
+    EXPECT_EQ(diff["verdict"], "equivalent") << ranks;
+    const auto shards = json::parse(get_file(fs::path(dir / ranks) / "trace.json"))["shards"];
+    EXPECT_EQ(shards["model:mask"]["dim"], 1) << ranks;
+  }
+  const Ran check = run_parscope({"check", bytes_model(), "--device", "host", "--dtype", "f32",
+                                  "--random", "2x7", "--tp", "2", "--mask", mask});
+  EXPECT_EQ(check.code, 0) << check.err << check.out;
 }
 
 }  // namespace

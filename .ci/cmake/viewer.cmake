@@ -31,6 +31,8 @@ ps_glob(viewer_ui_sources viewer/ui/*.cpp viewer/panels/*.cpp viewer/present/*.c
 list(FILTER viewer_ui_sources EXCLUDE REGEX "/present/window\\.cpp$")
 ps_library(ps_viewer_ui ${viewer_ui_sources})
 ps_link(ps_viewer_ui PUBLIC ps_viewer_data ps_imgui)
+# Whole rows of pixels: -O2 of GCC 12 leaves the vector units idle there.
+set_source_files_properties(viewer/present/soft.cpp PROPERTIES COMPILE_OPTIONS $<$<CONFIG:Release,RelWithDebInfo>:-O3>)
 set(fonts ${PARSCOPE_IMGUI_DIR}/fonts)
 set_source_files_properties(viewer/ui/theme.cpp PROPERTIES
   COMPILE_DEFINITIONS "PS_FONT_TEXT=\"${fonts}/NotoSans-Regular.ttf\";PS_FONT_MONO=\"${fonts}/NotoSansMono-Regular.ttf\"")

@@ -39,9 +39,10 @@ Result<void> use_mask(const std::string& word, const ModelConfig& config, std::i
   if (!source.program) return bad_input(word, "no mask program", "a program or an expression");
   const auto program = std::make_shared<const mask::Program>(*std::move(source.program));
   plan.visible_heads = mask::varies(*program, program->expr).h ? config.heads : 1;
-  if (plan.visible_heads > 1 && tp > 1) {
-    return bad_input("--tp", "simulated ranks take one mask for all heads", "--tp 1",
-                     std::to_string(tp));
+  if (plan.visible_heads > 1 && tp > 1 && config.heads / tp < 2) {
+    return bad_input("--tp",
+                     "one head a rank: its mask could not be told from one that ranks disagree on",
+                     "at most " + std::to_string(config.heads / 2), std::to_string(tp));
   }
   const std::int64_t chunk = plan.chunk > 0 ? plan.chunk : prompt.length;
   const std::int64_t total = prompt.length + plan.decode_steps;

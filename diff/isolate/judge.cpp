@@ -328,7 +328,7 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
                               : place_of(named_axes(op.point, value.shape, inputs_.batch),
                                          local.first_wrong());
     // Tables are computed before the embedding and listed after it.
-    const bool earlier = first_ && first_->step == step_ && first_->point != op.point &&
+    const bool earlier = first_ && first_->step == step_ && point_before(op.point, first_->point) &&
                          (op.kind == "embed" || op.kind == "replicate");
     if (!first_ || earlier) {
       first_ = {step_, 0, op.point, judged.place};

@@ -55,9 +55,9 @@ Result<void> hear(const std::string& text, std::int64_t rank, Recorded& counted,
 
 }  // namespace
 
-Result<Recorded> record_world(World& world, Engine& own, const RunPlan& plan,
-                              const std::filesystem::path& dir, const TraceManifest& manifest,
-                              const RecordOptions& options) {
+Result<Recorded> record_world(World& world, Engine& own, const ModelConfig& whole_model,
+                              const RunPlan& plan, const std::filesystem::path& dir,
+                              const TraceManifest& manifest, const RecordOptions& options) {
   TraceManifest whole = manifest;
   whole.world_size = whole.tensor_parallel = world.size();
   if (world.rank() == 0) PS_TRY_VOID(TraceWriter::create(dir, whole));
@@ -71,7 +71,9 @@ Result<Recorded> record_world(World& world, Engine& own, const RunPlan& plan,
     PS_TRY_VOID(world.announce(step_entry(*next)));
     static_cast<void>(world.take_ledger());  // the step itself is no collective of the model
     PS_TRY_VOID(scribe.begin(next->step, forward ? &next->inputs : nullptr, plan.visible_heads));
-    PS_TRY_VOID(forward ? own.forward(next->inputs, scribe)
+    const StepInputs given =
+        inputs_of_rank(next->inputs, whole_model, own.past(), world.size(), world.rank());
+    PS_TRY_VOID(forward ? own.forward(given, scribe)
                         : own.reorder_cache(next->step.beam_idx, scribe));
     PS_TRY_VOID(scribe.end(world.take_ledger()));
   }
@@ -81,6 +83,7 @@ Result<Recorded> record_world(World& world, Engine& own, const RunPlan& plan,
   Recorded counted;
   if (world.rank() == 0) {
     RankParts all;
+    all.masks_by_head = plan.visible_heads > 1;
     for (std::size_t r = 0; r < parts.size(); ++r) {
       PS_TRY_VOID(hear(parts[r], static_cast<std::int64_t>(r), counted, all));
     }

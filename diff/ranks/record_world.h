@@ -7,8 +7,8 @@
 namespace ps {
 
 // Runs `own`, this rank's engine, through the plan. Counts are those of all ranks, at rank 0.
-Result<Recorded> record_world(World& world, Engine& own, const RunPlan& plan,
-                              const std::filesystem::path& dir, const TraceManifest& manifest,
-                              const RecordOptions& options);
+Result<Recorded> record_world(World& world, Engine& own, const ModelConfig& whole_model,
+                              const RunPlan& plan, const std::filesystem::path& dir,
+                              const TraceManifest& manifest, const RecordOptions& options);
 
 }  // namespace ps

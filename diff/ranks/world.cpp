@@ -90,7 +90,7 @@ Result<std::unique_ptr<World>> World::join(const RankPlace& place, const Control
   options.values = out->control_.get();
   Result<std::unique_ptr<Wire>> wire = open_gloo(options);
   if (!wire.ok()) {
-    const Error error = out->control_->ended() ? *out->control_->ended() : std::move(wire).error();
+    const Error error = out->control_->blame(wire.error());  // a rank may have left meanwhile
     out->control_->fail(error);
     return error;
   }

@@ -77,7 +77,9 @@ Result<void> WorldEngine::forward(const StepInputs& inputs, Tap& tap) {
   CollectTap collect(world_, call.wanted, [&](const std::string& point, const auto& parts) {
     return joiner_.hand_out(point, parts, steps_, tap);
   });
-  const Result<void> done = own_.forward(inputs, collect);
+  const StepInputs given =
+      inputs_of_rank(inputs, joiner_.config, own_.past(), world_.size(), world_.rank());
+  const Result<void> done = own_.forward(given, collect);
   ++steps_;
   return first_error(done, collect.status);
 }
@@ -117,16 +119,19 @@ Result<void> WorldEngine::dismiss() {
   return world_.share(bytes);
 }
 
-Result<void> serve(World& world, Engine& own) {
+Result<void> serve(World& world, Engine& own, const ModelConfig& whole) {
   while (true) {
     std::string bytes;
     PS_TRY_VOID(world.share(bytes));
     PS_TRY(const Call call, unpacked_call(bytes));
     CollectTap tap(world, call.wanted);
     switch (call.op) {
-      case CallOp::kForward:
-        PS_TRY_VOID(first_error(own.forward(call.inputs, tap), tap.status));
+      case CallOp::kForward: {
+        const StepInputs given =
+            inputs_of_rank(call.inputs, whole, own.past(), world.size(), world.rank());
+        PS_TRY_VOID(first_error(own.forward(given, tap), tap.status));
         break;
+      }
       case CallOp::kReorder:
         PS_TRY_VOID(first_error(own.reorder_cache(call.beam_idx, tap), tap.status));
         break;

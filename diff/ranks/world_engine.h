@@ -36,6 +36,6 @@ class WorldEngine final : public Engine {
 };
 
 // Ranks above 0: does what rank 0's engine is asked to do, until dismissed.
-Result<void> serve(World& world, Engine& own);
+Result<void> serve(World& world, Engine& own, const ModelConfig& whole);
 
 }  // namespace ps

@@ -84,14 +84,16 @@ class Hash {
 // All bytes of a small tensor; of a large one 32 stretches of 32 bytes, ends included, so that a
 // trace of gigabytes is told from its like without being read.
 void add_sample(Hash& hash, std::span<const std::byte> bytes) {
-  constexpr std::size_t kPieces = 32, kPiece = 32;
-  if (bytes.size() <= kPieces * kPiece) {
+  // Of a large tensor fewer: each piece may be a page that a disk has to bring.
+  constexpr std::size_t kPiece = 32, kLarge = 1 << 20;
+  const std::size_t pieces = bytes.size() > kLarge ? 8 : 32;
+  if (bytes.size() <= pieces * kPiece) {
     hash.bytes(bytes);
     return;
   }
   const std::size_t last = bytes.size() - kPiece;
-  for (std::size_t i = 0; i < kPieces; ++i) {
-    hash.bytes(bytes.subspan(last / (kPieces - 1) * i, kPiece));
+  for (std::size_t i = 0; i < pieces; ++i) {
+    hash.bytes(bytes.subspan(last / (pieces - 1) * i, kPiece));
   }
   hash.bytes(bytes.subspan(last, kPiece));
 }

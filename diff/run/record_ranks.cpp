@@ -86,6 +86,11 @@ Result<void> publish_ranks(const std::filesystem::path& dir, TraceManifest manif
                            RankParts parts, std::int64_t tp) {
   manifest.world_size = manifest.tensor_parallel = tp;
   manifest.shards = point_shards();
+  if (parts.masks_by_head) {
+    for (const char* mask : {"model:mask", "model:mask_sliding"}) {
+      manifest.shards.push_back({mask, 1});
+    }
+  }
   const auto before = [](const auto& a, const auto& b) {
     return std::tie(a.step, a.rank) < std::tie(b.step, b.rank);
   };
@@ -133,6 +138,7 @@ Result<Recorded> record_ranks(Ranks& ranks, std::int64_t tp, const RunPlan& plan
   }
   Recorded counted;
   RankParts parts;
+  parts.masks_by_head = plan.visible_heads > 1;
   for (const RankScribe& scribe : scribes) {
     counted.steps = scribe.counted().steps;
     counted.points += scribe.counted().points;

@@ -48,6 +48,7 @@ class RankScribe final : public Tap {
 struct RankParts {
   std::vector<TraceStep> steps;
   std::vector<StepLedger> ledgers;
+  bool masks_by_head = false;  // then they are cut as the heads are
 };
 
 // trace.json, and then the steps' files under their own names: whatever is missing when this is cut

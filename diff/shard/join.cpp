@@ -113,7 +113,12 @@ Result<Tensor> concatenated(const std::vector<TensorView>& parts, std::size_t ax
 Result<JoinedPoint> join_point(std::string_view point, const std::vector<TensorView>& parts,
                                const ModelConfig& config, const RankShare& share) {
   PS_CHECK(static_cast<std::int64_t>(parts.size()) == share.tp, "a part a rank");
-  const PointDeal deal = point_deal(point);
+  PointDeal deal = point_deal(point);
+  // A mask of all heads is cut as they are; one for all of them is the same on every rank.
+  const bool mask = point == "model:mask" || point == "model:mask_sliding";
+  if (mask && share.heads > 1 && parts[0].shape.size() == 4 && parts[0].shape[1] == share.heads) {
+    deal = {Dealt::kHeads, 1};
+  }
   JoinedPoint out;
   const bool can_shard = deal.dealt != Dealt::kWhole && deal.axis < parts[0].shape.size();
   const std::int64_t found = can_shard ? parts[0].shape[deal.axis] : 0;

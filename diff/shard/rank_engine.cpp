@@ -207,6 +207,7 @@ Result<std::unique_ptr<RankCrew>> RankCrew::open(const Model& model, std::int64_
                                                  const Open& open) {
   PS_TRY_VOID(legal_ranks(model.config, tp));
   std::unique_ptr<RankCrew> out(new RankCrew(tp));
+  out->config_ = model.config;
   for (std::int64_t r = 0; r < tp; ++r) {
     out->collectives_.push_back(
         std::make_unique<ThreadCollectives>(r, tp, out->meeting_, out->deposits_));
@@ -215,6 +216,11 @@ Result<std::unique_ptr<RankCrew>> RankCrew::open(const Model& model, std::int64_
     out->ranks_.push_back(std::move(rank));
   }
   return out;
+}
+
+StepInputs RankCrew::inputs(const StepInputs& whole, std::size_t r) const {
+  return inputs_of_rank(whole, config_, ranks_[r]->past(), static_cast<std::int64_t>(size()),
+                        static_cast<std::int64_t>(r));
 }
 
 Result<void> RankCrew::on_all(const std::function<Result<void>(std::size_t r, Engine&)>& call) {
@@ -237,20 +243,22 @@ Result<void> RankCrew::on_all(const std::function<Result<void>(std::size_t r, En
 ThreadRanks::ThreadRanks(std::unique_ptr<RankCrew> crew)
     : crew_(std::move(crew)), before_(crew_->size()) {}
 
-Result<void> ThreadRanks::on_all(const std::function<Result<void>(Engine&, Tap&)>& call,
-                                 const std::vector<Tap*>& taps) {
+Result<void> ThreadRanks::on_all(const Call& call, const std::vector<Tap*>& taps) {
   PS_CHECK(taps.size() == crew_->size(), "one tap a rank");
   for (std::size_t r = 0; r < before_.size(); ++r) before_[r] = crew_->ledger(r).size();
-  return crew_->on_all([&](std::size_t r, Engine& rank) { return call(rank, *taps[r]); });
+  return crew_->on_all([&](std::size_t r, Engine& rank) { return call(r, rank, *taps[r]); });
 }
 
 Result<void> ThreadRanks::forward(const StepInputs& inputs, const std::vector<Tap*>& taps) {
-  return on_all([&](Engine& rank, Tap& tap) { return rank.forward(inputs, tap); }, taps);
+  return on_all([&](std::size_t r, Engine& rank,
+                    Tap& tap) { return rank.forward(crew_->inputs(inputs, r), tap); },
+                taps);
 }
 
 Result<void> ThreadRanks::reorder_cache(const std::vector<std::int64_t>& beam_idx,
                                         const std::vector<Tap*>& taps) {
-  return on_all([&](Engine& rank, Tap& tap) { return rank.reorder_cache(beam_idx, tap); }, taps);
+  return on_all(
+      [&](std::size_t, Engine& rank, Tap& tap) { return rank.reorder_cache(beam_idx, tap); }, taps);
 }
 
 void ThreadRanks::reset() {
@@ -300,7 +308,7 @@ Result<void> RankEngine::hand_out(Waiting& shared) {
   return joiner_.hand_out(point, shared.parts, steps_, *shared.outside);
 }
 
-Result<void> RankEngine::on_all(const std::function<Result<void>(Engine&, Tap&)>& call, Tap& tap) {
+Result<void> RankEngine::on_all(const Call& call, Tap& tap) {
   Waiting shared{this, &tap, {}, {}, {}, {}};
   shared.parts.resize(crew_->size());
   shared.points.resize(crew_->size());
@@ -308,7 +316,7 @@ Result<void> RankEngine::on_all(const std::function<Result<void>(Engine&, Tap&)>
   taps.reserve(crew_->size());
   for (std::size_t r = 0; r < crew_->size(); ++r) taps.emplace_back(shared, r);
   PS_TRY_VOID(crew_->on_all([&](std::size_t r, Engine& rank) {
-    const Result<void> done = call(rank, taps[r]);
+    const Result<void> done = call(r, rank, taps[r]);
     return done.ok() ? taps[r].status : done;
   }));
   ++steps_;
@@ -316,11 +324,14 @@ Result<void> RankEngine::on_all(const std::function<Result<void>(Engine&, Tap&)>
 }
 
 Result<void> RankEngine::forward(const StepInputs& inputs, Tap& tap) {
-  return on_all([&](Engine& rank, Tap& own) { return rank.forward(inputs, own); }, tap);
+  return on_all([&](std::size_t r, Engine& rank,
+                    Tap& own) { return rank.forward(crew_->inputs(inputs, r), own); },
+                tap);
 }
 
 Result<void> RankEngine::reorder_cache(const std::vector<std::int64_t>& beam_idx, Tap& tap) {
-  return on_all([&](Engine& rank, Tap& own) { return rank.reorder_cache(beam_idx, own); }, tap);
+  return on_all(
+      [&](std::size_t, Engine& rank, Tap& own) { return rank.reorder_cache(beam_idx, own); }, tap);
 }
 
 void RankEngine::reset() {
@@ -334,7 +345,7 @@ Result<Generated> RankEngine::generate(const StepInputs& prompt, std::int64_t be
   std::mutex mutex;
   std::optional<Generated> first;
   PS_TRY_VOID(on_all(
-      [&](Engine& rank, Tap&) -> Result<void> {
+      [&](std::size_t, Engine& rank, Tap&) -> Result<void> {
         PS_TRY(Generated own, rank.generate(prompt, beams, new_tokens));
         const std::lock_guard lock(mutex);
         if (&rank == &crew_->rank(0)) first = std::move(own);

@@ -73,6 +73,8 @@ class RankCrew {
   Engine& rank(std::size_t r) { return *ranks_[r]; }
   const Ledger& ledger(std::size_t r) const { return collectives_[r]->ledger(); }
   Meeting& meeting() { return meeting_; }
+  // A step's inputs as rank r takes them.
+  StepInputs inputs(const StepInputs& whole, std::size_t r) const;
   // The same call on every rank at once; the first error of any rank.
   Result<void> on_all(const std::function<Result<void>(std::size_t r, Engine&)>& call);
 
@@ -80,6 +82,7 @@ class RankCrew {
   explicit RankCrew(std::int64_t tp);
   Meeting meeting_;
   Deposits deposits_;
+  ModelConfig config_;  // of the whole model
   std::vector<std::unique_ptr<ThreadCollectives>> collectives_;
   std::vector<std::unique_ptr<Engine>> ranks_;
 };
@@ -96,8 +99,8 @@ class ThreadRanks final : public Ranks {
   Ledger ledger(std::int64_t rank) const override;
 
  private:
-  Result<void> on_all(const std::function<Result<void>(Engine&, Tap&)>& call,
-                      const std::vector<Tap*>& taps);
+  using Call = std::function<Result<void>(std::size_t r, Engine&, Tap&)>;
+  Result<void> on_all(const Call& call, const std::vector<Tap*>& taps);
   std::unique_ptr<RankCrew> crew_;
   std::vector<std::size_t> before_;  // entries of each ledger before the last step
 };
@@ -132,7 +135,8 @@ class RankEngine final : public Engine {
   class RankTap;
   struct Waiting;  // what the ranks' taps have in common during a call
   RankEngine(PointJoiner joiner, std::unique_ptr<RankCrew> crew);
-  Result<void> on_all(const std::function<Result<void>(Engine&, Tap&)>& call, Tap& tap);
+  using Call = std::function<Result<void>(std::size_t r, Engine&, Tap&)>;
+  Result<void> on_all(const Call& call, Tap& tap);
   Result<void> hand_out(Waiting& waiting);
 
   PointJoiner joiner_;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <benchmark/benchmark.h>
+#include <imgui.h>
 
 #include "tests/support/program.h"
 #include "viewer/app/commands.h"
@@ -86,6 +87,7 @@ void frames(benchmark::State& state, App& app, const std::string& panel, std::in
   stage.settle(kWidth, kHeight);
   std::int64_t i = 0;
   Frame frame;
+  frame.resize(kWidth, kHeight);
   for (auto _ : state) {
     const double zoom = 1 + static_cast<double>(i % 40) * 0.5;
     must(app, "view " + panel + " " + std::to_string(side / 3 + i * 7 % (side / 3)) + " " +
@@ -93,7 +95,7 @@ void frames(benchmark::State& state, App& app, const std::string& panel, std::in
     ++i;
     const double begin = cpu_seconds();
     stage.frame_without_window(kWidth, kHeight);
-    if (drawn_too) frame = drawn(kWidth, kHeight);
+    if (drawn_too) rasterise(*ImGui::GetDrawData(), frame, kBackground);
     state.SetIterationTime(cpu_seconds() - begin);
   }
 }

@@ -7,6 +7,7 @@
 #include "tests/viewer/stage_fixture.h"
 #include "viewer/app/commands.h"
 #include "viewer/data/history_model.h"
+#include "viewer/data/magnitudes.h"
 #include "viewer/data/token_words.h"
 #include "viewer/ui/canvas.h"
 
@@ -272,6 +273,41 @@ TEST_F(ViewerPanels, HistoryFollowsTheCellThroughTheLayer) {
   must("cell key 4");
   must("go model.layers.1.self_attn.o_proj token=1");
   EXPECT_EQ(history_place(app.session, app.state.selection).slot, 4);
+}
+
+TEST(Magnitudes, TellHowLargeTheValuesOfAPointAre) {
+  const Result<RunPtr> run = open_run(shared_scene().candidate);
+  ASSERT_TRUE(run.ok());
+  const auto all = made_magnitudes(*run, 0, 0, {});
+  const auto found = all->points.find("model.layers.1.self_attn:probs");
+  ASSERT_NE(found, all->points.end());
+  const TensorView& probs = *(*run)->find(0, 0, "model.layers.1.self_attn:probs");
+  double sum = 0, largest = 0;
+  for (std::int64_t i = 0; i < probs.count(); ++i) {
+    sum += value_at(probs, i) * value_at(probs, i);
+    largest = std::max(largest, std::fabs(value_at(probs, i)));
+  }
+  EXPECT_DOUBLE_EQ(found->second.rms, std::sqrt(sum / static_cast<double>(probs.count())));
+  EXPECT_DOUBLE_EQ(found->second.largest, largest);
+  EXPECT_EQ(found->second.sampled, probs.count());
+  EXPECT_EQ(found->second.nonfinite, 0);
+  EXPECT_GT(all->high, all->low);
+  EXPECT_DOUBLE_EQ(all->share({all->high, 0, 0, 0}), 1);
+  EXPECT_DOUBLE_EQ(all->share({all->low, 0, 0, 0}), 0);
+  EXPECT_TRUE(made_magnitudes(*run, 77, 0, {})->points.empty());
+}
+
+TEST_F(ViewerPanels, StripHasTheModesToo) {
+  open_diverged();
+  alone("divergence");
+  const Frame diff = drawn(kWidth, kHeight);
+  must("mode actual");
+  settle();
+  const Frame actual = drawn(kWidth, kHeight);
+  EXPECT_NE(difference(actual, diff), "");
+  must("mode diff");
+  settle();
+  EXPECT_EQ(difference(drawn(kWidth, kHeight), diff), "");
 }
 
 TEST(TokenWords, BytesAreLettersOnlyInByteVocabularies) {

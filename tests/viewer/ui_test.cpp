@@ -240,6 +240,22 @@ TEST_F(ViewerUi, PicturesAreTheSameBytesEveryTime) {
   EXPECT_EQ(difference(picture(), first), "");
 }
 
+// The first panel of each place is in front, whatever the order of the table.
+TEST_F(ViewerUi, LayoutsShowTheFirstPanelOfEachPlace) {
+  open_diverged();
+  for (const LayoutInfo& layout : layout_table()) {
+    must("layout " + std::string(layout.name));
+    settle();
+    for (const std::string_view place : {layout.main, layout.below, layout.right, layout.corner}) {
+      const std::string_view front = place.substr(0, place.find(' '));
+      if (front.empty()) continue;
+      const ImGuiWindow* window = ImGui::FindWindowByName(window_title(front).c_str());
+      ASSERT_NE(window, nullptr);
+      EXPECT_TRUE(window->DockTabIsVisible) << layout.name << ": " << front;
+    }
+  }
+}
+
 // ---- a monkey -----------------------------------------------------------------------------------
 
 TEST_F(ViewerUi, HundredThousandRandomCommands) {

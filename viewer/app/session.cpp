@@ -135,19 +135,19 @@ Result<Kind> kind_of(const fs::path& path) {
 
 Result<void> Session::open(const fs::path& path) {
   PS_TRY(const Kind kind, kind_of(path));
-  std::string capture;
+  const bool first = make_capture_ == nullptr;
   switch (kind) {
     case Kind::kTrace: {
       PS_TRY(RunPtr run, open_run(path));
-      if (capture_.empty()) capture = capture_of(run->trace);
+      if (first) make_capture_ = [run] { return capture_of(run->trace); };
       runs_.push_back(std::move(run));
       break;
     }
     case Kind::kReport: {
       const fs::path file = is_folder(path) ? path / "report.json" : path;
       PS_TRY(Report report, read_report(file));
-      if (capture_.empty()) capture = capture_of(report);
       reports_[0] = std::make_shared<const Report>(std::move(report));
+      if (first) make_capture_ = [opened = reports_[0]] { return capture_of(*opened); };
       report_was_opened_ = true;
       report_name_ = name_of(is_folder(path) ? path : meant(path));
       break;
@@ -158,11 +158,11 @@ Result<void> Session::open(const fs::path& path) {
                          "the expected and the actual mask");
       }
       PS_TRY(mask::Source source, mask::open_source(path.string(), std::nullopt));
-      if (capture_.empty()) {
+      if (first) {
         Report report;  // a hash of the program, or of the name where it is a tensor
         report.findings.emplace_back().where =
             source.program ? mask::program_json(*source.program) : source.name;
-        capture = capture_of(report);
+        make_capture_ = [report] { return capture_of(report); };
       }
       // For titles: one line, and of a file its name.
       source.name = is_there(path) ? name_of(path) : source.name;
@@ -173,7 +173,6 @@ Result<void> Session::open(const fs::path& path) {
     case Kind::kModel:
       return open_model(path);
   }
-  if (capture_.empty()) capture_ = capture;
   ++version_;
   return {};
 }
@@ -199,6 +198,11 @@ void Session::close() {
   const std::uint64_t version = version_ + 1;
   *this = Session();
   version_ = version;
+}
+
+const std::string& Session::capture() const {
+  if (capture_.empty() && make_capture_) capture_ = make_capture_();
+  return capture_;
 }
 
 bool Session::empty() const {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -75,7 +76,8 @@ class Session {
   std::vector<std::string> points(std::int64_t run, std::int64_t step, std::int64_t rank) const;
 
   // Of the first thing that was opened; what links carry. Empty when nothing is open.
-  const std::string& capture() const { return capture_; }
+  // Made when somebody asks: it reads a little of every tensor.
+  const std::string& capture() const;
   std::string title() const;
   std::uint64_t version() const { return version_; }  // changes whenever anything above does
 
@@ -87,7 +89,8 @@ class Session {
   std::map<std::int64_t, std::shared_ptr<const Report>> reports_;
   bool report_was_opened_ = false;
   std::string report_name_;
-  std::string capture_;
+  std::function<std::string()> make_capture_;
+  mutable std::string capture_;
   std::uint64_t version_ = 0;
 };
 

@@ -8,8 +8,11 @@
 #include "diff/report/strip.h"
 #include "diff/report/strip_picture.h"
 #include "diff/report/words.h"
+#include "viewer/data/computed.h"
+#include "viewer/data/magnitudes.h"
 #include "viewer/panel.h"
 #include "viewer/ui/canvas.h"
+#include "viewer/ui/strip_legend.h"
 
 namespace ps::viewer {
 
@@ -35,14 +38,17 @@ class DivergencePanel final : public Panel {
       return;
     }
     steps(app);
-    const float legend = draw_legend(false);
+    magnitudes_now(app);
+    // Where there is little room the strip has it.
+    float legend = draw_legend(false);
+    if (legend > ImGui::GetContentRegionAvail().y * 0.2f) legend = 0;
     if (ImGui::BeginChild("strip",
                           ImVec2(0, std::max(60.0f, ImGui::GetContentRegionAvail().y - legend)), 0,
                           ImGuiWindowFlags_HorizontalScrollbar)) {
       strip(app, ui);
     }
     ImGui::EndChild();
-    draw_legend(true);
+    if (legend > 0) draw_legend(true);
   }
 
  private:
@@ -94,6 +100,21 @@ class DivergencePanel final : public Panel {
       if (f.severity == Severity::kInfo || f.step != s.step || f.rank != s.rank) continue;
       lamps_.insert(f.point);
     }
+  }
+
+  // In the modes expected and actual the strip shows how large the values are.
+  void magnitudes_now(App& app) {
+    magnitudes_ = nullptr;
+    const Mode mode = app.mode();
+    if (mode == Mode::kDiff) return;
+    const Selection& s = app.state.selection;
+    const RunPtr run = mode == Mode::kExpected ? app.session.reference() : app.session.run(s.run);
+    if (run == nullptr) return;
+    const MagnitudeKey key{app.session.version(), mode, s.run, s.step, s.rank};
+    magnitudes_ =
+        magnitude_models_.get(app, "magnitudes", key, false, [=](const std::stop_token& stop) {
+          return made_magnitudes(run, key.step, key.rank, stop);
+        });
   }
 
   void add_row(const StripRow& strip, bool in_layers) {
@@ -241,15 +262,24 @@ class DivergencePanel final : public Panel {
       list.AddRectFilled(min, max, u32(colors().empty, 90));
       return;
     }
-    const Color color = compared_ ? color_of(cell, Theme::kDark) : kCaptured;
+    const std::string& point = row.points[static_cast<std::size_t>(c)];
+    const Magnitude* magnitude = nullptr;
+    if (magnitudes_ != nullptr) {
+      const auto found = magnitudes_->points.find(point);
+      if (found != magnitudes_->points.end()) magnitude = &found->second;
+    }
+    const Color color =
+        magnitude != nullptr
+            ? magnitude->nonfinite > 0 ? colors().broken : cividis(magnitudes_->share(*magnitude))
+        : compared_ && magnitudes_ == nullptr ? color_of(cell, Theme::kDark)
+                                              : kCaptured;
     list.AddRectFilled(min, max, u32(color));
-    if (compared_ && max.x - min.x > ImGui::GetFontSize() * 0.7f) {
+    if (compared_ && magnitudes_ == nullptr && max.x - min.x > ImGui::GetFontSize() * 0.7f) {
       const char letter[2] = {letter_of(cell), 0};
       const ImVec2 size = ImGui::CalcTextSize(letter);
       list.AddText(ImVec2((min.x + max.x - size.x) / 2, (min.y + max.y - size.y) / 2),
                    u32(ink_on(color)), letter);
     }
-    const std::string& point = row.points[static_cast<std::size_t>(c)];
     const bool under =
         canvas.hovered && ImGui::IsMouseHoveringRect(min, ImVec2(max.x + 1, max.y + 1));
     const bool here = !point.empty() && app.state.selection.point == point;
@@ -272,7 +302,7 @@ class DivergencePanel final : public Panel {
     if (!under) return;
     canvas.row = r;
     canvas.column = c;
-    tooltip(point);
+    tooltip(point, magnitude);
     if (canvas.clicked && !point.empty()) (void)app.execute("go " + point);
   }
 
@@ -294,10 +324,16 @@ class DivergencePanel final : public Panel {
     }
   }
 
-  void tooltip(const std::string& point) const {
+  void tooltip(const std::string& point, const Magnitude* magnitude) const {
     const PointRow* row = find_row(point);
     if (row == nullptr) return;
     std::string text = point + "\n" + ps::to_string(row->shape) + " " + row->dtype;
+    if (magnitude != nullptr) {
+      text +=
+          "\nrms " + number_text(magnitude->rms) + ", largest " + number_text(magnitude->largest);
+      if (magnitude->nonfinite > 0)
+        text += ", " + std::to_string(magnitude->nonfinite) + " NaN or infinite";
+    }
     if (compared_) {
       text += "\n" + std::string(to_string(row->status)) + ", " + ratio_text(row->ratio) +
               " of the bound" + "\nmax abs " + number_text(row->max_abs) + ", rel L2 " +
@@ -314,54 +350,28 @@ class DivergencePanel final : public Panel {
     ImGui::EndTooltip();
   }
 
-  // A cell of the strip that has this letter.
-  static StripCell example(char letter) {
-    StripCell cell{true, PointStatus::kOk, 0.1, false};
-    if (letter == ':') cell.ratio = 0.9;
-    if (letter >= '1' && letter <= '9')
-      cell = {true, PointStatus::kDiverged, std::pow(10.0, letter - '0') / 2, false};
-    constexpr std::pair<char, PointStatus> kStates[] = {
-        {'~', PointStatus::kPropagated}, {'h', PointStatus::kHealed},
-        {'N', PointStatus::kNonfinite},  {'S', PointStatus::kShape},
-        {'?', PointStatus::kMissing},    {'_', PointStatus::kIgnored}};
-    for (const auto& [of, status] : kStates) {
-      if (of == letter) cell.status = status;
-    }
-    return cell;
-  }
-
   // How high it is; drawn only when asked for.
   float draw_legend(bool draw) const {
-    const float line = ImGui::GetTextLineHeightWithSpacing(), font = ImGui::GetFontSize();
-    if (!compared_) return 0;
-    const ImVec2 corner = ImGui::GetCursorScreenPos();
-    const float room = ImGui::GetContentRegionAvail().x, box = font * 1.5f;
-    float x = 0, y = 4;
-    ImDrawList& list = *ImGui::GetWindowDrawList();
-    for (const LegendEntry& entry : legend_of(strip_)) {
-      const bool digit = entry.letter >= '1' && entry.letter <= '9';
-      const std::string letters = digit ? "1-9" : std::string(1, entry.letter);
-      const float text = ImGui::CalcTextSize(entry.meaning.c_str()).x;
-      if (x > 0 && x + box + 5 + text > room) {
-        x = 0;
-        y += line;
-      }
-      if (draw) {
-        const ImVec2 at(corner.x + x, corner.y + y), end(at.x + box, at.y + font + 1);
-        const Color color = color_of(example(entry.letter), Theme::kDark);
-        list.AddRectFilled(at, end, u32(color));
-        const ImVec2 size = ImGui::CalcTextSize(letters.c_str());
-        list.AddText(ImVec2((at.x + end.x - size.x) / 2, (at.y + end.y - size.y) / 2),
-                     u32(ink_on(color)), letters.c_str());
-        list.AddText(ImVec2(end.x + 5, at.y), ImGui::GetColorU32(ImGuiCol_TextDisabled),
-                     entry.meaning.c_str());
-      }
-      x += box + 5 + text + font;
+    const float line = ImGui::GetTextLineHeightWithSpacing();
+    if (magnitudes_ != nullptr) {
+      if (draw)
+        ImGui::TextDisabled("%s", ("rms of the values, from " + number_text(magnitudes_->low) +
+                                   " (dark) to " + number_text(magnitudes_->high) + " (light)")
+                                      .c_str());
+      return line + 6;
     }
-    if (draw) ImGui::Dummy(ImVec2(0, y + line));
-    return y + line + 6;
+    if (!compared_) return 0;
+    return strip_legend(strip_, draw);
   }
 
+  struct MagnitudeKey {
+    std::uint64_t version = 0;
+    Mode mode = Mode::kDiff;
+    std::int64_t run = 0, step = 0, rank = 0;
+    bool operator==(const MagnitudeKey&) const = default;
+  };
+  Computed<MagnitudeKey, Magnitudes> magnitude_models_;
+  std::shared_ptr<const Magnitudes> magnitudes_;
   std::uint64_t version_ = ~std::uint64_t{0};
   std::int64_t run_ = -1, step_ = -1, rank_ = -1;
   std::shared_ptr<const Report> report_;

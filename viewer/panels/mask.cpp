@@ -174,8 +174,11 @@ class MaskPanel final : public Panel {
         ImVec2(corner.x, std::min(canvas.max.y + margin + 4, corner.y + room.y - legend)));
     foot(app, m);
     if (side > 0) {
-      ImGui::SetCursorScreenPos(ImVec2(corner.x + room.x - side, corner.y));
-      if (ImGui::BeginChild("why", ImVec2(side, room.y - legend))) reasons(app, m);
+      // Beside the cells, not at the far edge.
+      const float x = std::min(corner.x + room.x - side, canvas.max.x + margin + font * 1.5f);
+      ImGui::SetCursorScreenPos(ImVec2(x, corner.y));
+      const ImVec2 size(std::min(corner.x + room.x - x, font * 32), room.y - legend);
+      if (ImGui::BeginChild("why", size)) reasons(app, m);
       ImGui::EndChild();
     } else {
       reasons(app, m);

@@ -37,7 +37,8 @@ class TensorPanel final : public Panel {
     const bool beside = room.x > side * 2.2f;
     const ImVec2 size =
         beside ? ImVec2(room.x - side - 12, room.y)
-               : ImVec2(room.x, std::max(room.y - ImGui::GetFontSize() * 11, room.y * 0.55f));
+               : ImVec2(room.x, std::max(room.y - ImGui::GetFontSize() * 11,
+                                         std::min(room.y * 0.8f, ImGui::GetFontSize() * 14)));
     if (ImGui::BeginChild("matrix", size, 0,
                           ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse))
       matrix(app, ui, *model);

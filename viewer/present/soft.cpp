@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include <imgui.h>
 
@@ -28,7 +29,7 @@ std::uint32_t modulated(std::uint32_t a, std::uint32_t b) {
          times((a >> 16) & 255, (b >> 16) & 255) << 16 | times(a >> 24, b >> 24) << 24;
 }
 
-void blend(std::uint32_t& pixel, std::uint32_t color) {
+inline void blend(std::uint32_t& pixel, std::uint32_t color) {
   const std::uint32_t alpha = color >> 24;
   if (alpha == 0) return;
   if (alpha == 255) {
@@ -68,6 +69,11 @@ class Texture {
     std::uint32_t color = 0;
     std::memcpy(&color, data_->Pixels + i * 4, sizeof color);
     return color;
+  }
+  // A row of colours; null where the texture has none.
+  const std::uint8_t* colors(int y) const {
+    if (data_ == nullptr || data_->BytesPerPixel != 4) return nullptr;
+    return data_->Pixels + static_cast<std::ptrdiff_t>(y) * data_->Width * 4;
   }
   std::uint32_t at(float u, float v) const { return at(column(u), row(v)); }
 
@@ -141,17 +147,62 @@ class Painter {
     }
     const Shade shade(*this, p, area);
     for (int py = y0; py < y1; ++py) {
-      std::array<std::int64_t, 3> w = row;
-      std::uint32_t* line = line_of(py);
-      for (int px = x0; px < x1; ++px) {
-        if (w[0] >= least[0] && w[1] >= least[1] && w[2] >= least[2]) blend(line[px], shade.at(w));
-        for (std::size_t k = 0; k < 3; ++k) w[k] += step_x[k];
+      const auto [first, last] = inside(row, step_x, least, x1 - x0);
+      std::uint32_t* line = line_of(py) + x0;
+      if (first < last && shade.is_flat()) {
+        fill(line + first, line + last, shade.at(row));
+      } else if (first < last) {
+        std::array<std::int64_t, 3> w = row;
+        for (std::size_t k = 0; k < 3; ++k) w[k] += step_x[k] * first;
+        for (std::int64_t n = first; n < last; ++n) {
+          blend(line[n], shade.at(w));
+          for (std::size_t k = 0; k < 3; ++k) w[k] += step_x[k];
+        }
       }
       for (std::size_t k = 0; k < 3; ++k) row[k] += step_y[k];
     }
   }
 
  private:
+  // The pixels [first, last) of `count` where every weight is as large as it must be.
+  static std::pair<std::int64_t, std::int64_t> inside(const std::array<std::int64_t, 3>& weights,
+                                                      const std::array<std::int64_t, 3>& steps,
+                                                      const std::array<std::int64_t, 3>& least,
+                                                      std::int64_t count) {
+    std::int64_t first = 0, last = count;
+    for (std::size_t k = 0; k < 3; ++k) {
+      const std::int64_t lacks = least[k] - weights[k], step = steps[k];
+      if (step == 0) {
+        if (lacks > 0) return {0, 0};
+      } else if (step > 0) {
+        if (lacks > 0) first = std::max(first, (lacks + step - 1) / step);
+      } else {
+        if (lacks > 0) return {0, 0};
+        last = std::min(last, -lacks / -step + 1);
+      }
+    }
+    return {first, last};
+  }
+
+  static bool opaque(const std::uint8_t* texels, std::size_t count) {
+    std::uint32_t all = 0xffffffffu;
+    for (std::size_t i = 0; i < count; ++i) {
+      std::uint32_t texel = 0;
+      std::memcpy(&texel, texels + i * 4, sizeof texel);
+      all &= texel;
+    }
+    return all >> 24 == 255;
+  }
+
+  static void fill(std::uint32_t* begin, std::uint32_t* end, std::uint32_t color) {
+    if (color >> 24 == 0) return;
+    if (color >> 24 == 255) {
+      std::fill(begin, end, color);
+      return;
+    }
+    for (; begin < end; ++begin) blend(*begin, color);
+  }
+
   // The colour inside a triangle, by its three weights.
   class Shade {
    public:
@@ -162,6 +213,7 @@ class Painter {
                    p[0]->uv.y == p[1]->uv.y && p[0]->uv.y == p[2]->uv.y;
       texel_ = painter.texture_.at(p[0]->uv.x, p[0]->uv.y);
     }
+    bool is_flat() const { return one_color_ && one_texel_; }
     std::uint32_t at(const std::array<std::int64_t, 3>& w) const {
       std::uint32_t color = p_[0]->col;
       if (!one_color_) {
@@ -198,15 +250,7 @@ class Painter {
   }
 
   void flat(int x0, int y0, int x1, int y1, std::uint32_t color) {
-    if (color >> 24 == 0) return;
-    for (int y = y0; y < y1; ++y) {
-      std::uint32_t* line = line_of(y);
-      if (color >> 24 == 255) {
-        std::fill(line + x0, line + x1, color);
-      } else {
-        for (int x = x0; x < x1; ++x) blend(line[x], color);
-      }
-    }
+    for (int y = y0; y < y1; ++y) fill(line_of(y) + x0, line_of(y) + x1, color);
   }
 
   void textured(const ImDrawVert& a, const ImDrawVert& c, int x0, int y0, int x1, int y1) {
@@ -217,9 +261,28 @@ class Painter {
       columns_[static_cast<std::size_t>(x - x0)] =
           texture_.column(a.uv.x + (static_cast<float>(x) + 0.5f - a.pos.x) * du);
     }
+    bool one_to_one = true;
+    for (std::size_t i = 1; i < columns_.size(); ++i)
+      one_to_one = one_to_one && columns_[i] == columns_[i - 1] + 1;
     for (int y = y0; y < y1; ++y) {
       std::uint32_t* line = line_of(y);
       const int row = texture_.row(a.uv.y + (static_cast<float>(y) + 0.5f - a.pos.y) * dv);
+      if (const std::uint8_t* texels = a.col == 0xffffffffu ? texture_.colors(row) : nullptr) {
+        const std::uint8_t* from = texels + static_cast<std::ptrdiff_t>(columns_[0]) * 4;
+        if (one_to_one && opaque(from, columns_.size())) {
+          std::memcpy(line + x0, from, columns_.size() * 4);
+          continue;
+        }
+        for (int x = x0; x < x1; ++x) {
+          std::uint32_t texel = 0;
+          std::memcpy(
+              &texel,
+              texels + static_cast<std::ptrdiff_t>(columns_[static_cast<std::size_t>(x - x0)]) * 4,
+              sizeof texel);
+          blend(line[x], texel);
+        }
+        continue;
+      }
       for (int x = x0; x < x1; ++x) {
         const std::uint32_t texel = texture_.at(columns_[static_cast<std::size_t>(x - x0)], row);
         blend(line[x], modulated(a.col, texel));

@@ -92,7 +92,7 @@ void Shell::panels() {
     if (found == open_.end() || !found->second) continue;
     // One a frame: of two that ask for it in the same frame, the first would be forgotten.
     const bool to_front = front == name;
-    const bool to_focus = all_there && front_.empty() && focus_ == name;
+    const bool to_focus = all_there && front.empty() && front_.empty() && focus_ == name;
     if (to_focus || to_front) ImGui::SetNextWindowFocus();
     ImGui::SetNextWindowSize(ImVec2(ImGui::GetFontSize() * 40, ImGui::GetFontSize() * 26),
                              ImGuiCond_FirstUseEver);

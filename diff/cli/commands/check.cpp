@@ -157,7 +157,7 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
     PS_TRY_VOID(agree_on_run(*world, candidate_model, choice, plan));
     if (!leads) {
       PS_TRY(const std::unique_ptr<Engine> own, open_rank(candidate_model, choice, *place, *world));
-      PS_TRY_VOID(serve(*world, *own));
+      PS_TRY_VOID(serve(*world, *own, candidate_model.config));
       return 0;
     }
   }

@@ -238,7 +238,8 @@ Result<int> trace(const Arguments& arguments, const RankPlace* place, World* wor
   if (world != nullptr) {
     PS_TRY_VOID(agree_on_run(*world, model, choice, plan));
     PS_TRY(const std::unique_ptr<Engine> own, open_rank(model, choice, *place, *world));
-    PS_TRY(const Recorded recorded, record_world(*world, *own, plan, dir, manifest, options));
+    PS_TRY(const Recorded recorded,
+           record_world(*world, *own, model.config, plan, dir, manifest, options));
     if (leads && !arguments.has("--quiet")) print_recorded(dir, recorded);
     return 0;
   }
