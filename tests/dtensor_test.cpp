@@ -103,6 +103,27 @@ TEST_F(FsdpShards, RightOnesAreClean) {
   EXPECT_EQ(check([](std::int64_t, const std::string&, Tensor&) {}), Found{});
 }
 
+// Every rank's copy of the gathered tensor.
+TEST_F(FsdpShards, GatheredValuesAreTheSameOnAllRanks) {
+  const Model model = value_or_die(open_model(bytes_model()));
+  const TensorView& whole = *model.checkpoint->peek("model.layers.0.mlp.up_proj.weight");
+  const auto copies = [&](const std::function<void(std::int64_t, Tensor&)>& edit) {
+    return check([&](std::int64_t r, const std::string& name, Tensor& t) {
+      if (!name.ends_with("up_proj.weight")) return;
+      t = Tensor::copy_of(whole);
+      edit(r, t);
+    });
+  };
+  EXPECT_EQ(copies([](std::int64_t, Tensor&) {}), Found{});
+  EXPECT_EQ(copies([](std::int64_t r, Tensor& t) {
+              if (r == 2) t.as<std::uint16_t>()[5] ^= 1;
+            }),
+            Found{"FS004"});
+  EXPECT_EQ(copies([](std::int64_t, Tensor& t) { t.as<std::uint16_t>()[5] ^= 1; }), Found{"TP007"});
+  EXPECT_EQ(copies([](std::int64_t, Tensor& t) { t = Tensor(DType::kF32, t.shape()); }),
+            Found{"FS007"});
+}
+
 TEST_F(FsdpShards, MistakesHaveTheirNames) {
   const auto of = [](std::int64_t rank, const std::function<void(Tensor&)>& edit) {
     return [=](std::int64_t r, const std::string& name, Tensor& t) {

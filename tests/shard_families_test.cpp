@@ -92,6 +92,70 @@ TEST(ShardFamilies, RanksHoldTheRowsOfTheirHeads) {
   }
 }
 
+// Families that transformers has no code for: 4 query heads, 2 key/value heads of 6, 2 layers.
+TEST(ShardFamilies, InternLm2AndMegatronAreReadByTheirNames) {
+  struct Named {
+    std::string config;
+    std::map<std::string, Shape> once, layer;
+  };
+  const std::string sizes =
+      R"("hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2,
+         "intermediate_size": 40, "num_hidden_layers": 2, "vocab_size": 53,
+         "tie_word_embeddings": false})";
+  const std::vector<Named> all = {
+      {R"({"model_type": "internlm2", "bias": false, )" + sizes,
+       {{"model.tok_embeddings.weight", {53, 24}},
+        {"output.weight", {53, 24}},
+        {"model.norm.weight", {24}}},
+       {{"model.layers.*.attention.wqkv.weight", {48, 24}},
+        {"model.layers.*.attention.wo.weight", {24, 24}},
+        {"model.layers.*.attention_norm.weight", {24}},
+        {"model.layers.*.ffn_norm.weight", {24}},
+        {"model.layers.*.feed_forward.w1.weight", {40, 24}},
+        {"model.layers.*.feed_forward.w3.weight", {40, 24}},
+        {"model.layers.*.feed_forward.w2.weight", {24, 40}}}},
+      {R"({"model_type": "llama", )" + sizes,
+       {{"embedding.word_embeddings.weight", {53, 24}},
+        {"output_layer.weight", {53, 24}},
+        {"decoder.final_layernorm.weight", {24}}},
+       {{"decoder.layers.*.self_attention.linear_qkv.weight", {48, 24}},
+        {"decoder.layers.*.self_attention.linear_qkv.layer_norm_weight", {24}},
+        {"decoder.layers.*.self_attention.linear_qkv._extra_state", {1}},
+        {"decoder.layers.*.self_attention.linear_proj.weight", {24, 24}},
+        {"decoder.layers.*.mlp.linear_fc1.weight", {80, 24}},
+        {"decoder.layers.*.mlp.linear_fc1.layer_norm_weight", {24}},
+        {"decoder.layers.*.mlp.linear_fc2.weight", {24, 40}}}},
+  };
+  for (const Named& named : all) {
+    const TempDir dir;
+    put_file(dir / "config.json", named.config);
+    auto writer = value_or_die(SafetensorsWriter::create(dir / "model.safetensors"));
+    for (const auto& [name, shape] : named.once) {
+      ok_or_die(writer.add(name, Tensor(DType::kBF16, shape).view()));
+    }
+    for (const auto& [name, shape] : named.layer) {
+      for (const char* layer : {"0", "1"}) {
+        std::string full = name;
+        full.replace(full.find('*'), 1, layer);
+        ok_or_die(writer.add(full, Tensor(DType::kBF16, shape).view()));
+      }
+    }
+    ok_or_die(writer.close());
+    for (const std::int64_t tp : {2, 4}) {
+      const ShardModel model = value_or_die(open_shard_model(dir.path(), tp));
+      const Plan plan = value_or_die(make_plan(model.config, tp, model.options()));
+      EXPECT_EQ(coverage_problems(plan, model.config), std::vector<std::string>{});
+      const LoaderLedger ledger = loader_ledger(plan, model);
+      EXPECT_EQ(ledger.missing, std::vector<std::string>{});
+      EXPECT_EQ(ledger.unread, std::vector<std::string>{});
+      for (const PlanRecord& record : plan.records) {
+        EXPECT_EQ(value_or_die(build_shard(record, model.sources())).shape(), record.shape)
+            << record.dest;
+      }
+    }
+  }
+}
+
 class FamilyShards : public ::testing::Test {
  protected:
   using Edit = std::function<void(const ShardModel&, PlanRecord&)>;

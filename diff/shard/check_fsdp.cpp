@@ -95,6 +95,55 @@ void check_tensor(const std::string& name, const TensorView& whole, const Tensor
                             : "differs from the checkpoint's " + should));
 }
 
+// What every rank holds of one tensor, where all hold all of it: it was captured after the gather.
+std::vector<const TensorView*> gathered(const TensorView& whole, const std::string& dest,
+                                        std::int64_t world, const ShardSet& shards) {
+  std::vector<const TensorView*> out;
+  for (std::int64_t r = 0; r < world; ++r) {
+    const TensorView* local = shards.find(r, dest);
+    if (local == nullptr || local->shape != whole.shape) return {};
+    out.push_back(local);
+  }
+  return world > 1 ? out : std::vector<const TensorView*>();
+}
+
+bool same_bytes(const TensorView& a, const TensorView& b) {
+  return a.dtype == b.dtype &&
+         std::equal(a.bytes.begin(), a.bytes.end(), b.bytes.begin(), b.bytes.end());
+}
+
+// Gathered values are the same on all ranks, and the checkpoint's.
+void check_gathered(const std::string& name, const TensorView& whole,
+                    const std::vector<const TensorView*>& copies, Report& report) {
+  std::string differ;
+  std::int64_t first = -1, right = 0;
+  for (std::size_t r = 0; r < copies.size(); ++r) {
+    if (same_bytes(*copies[r], whole)) {
+      ++right;
+      continue;
+    }
+    if (first < 0) first = static_cast<std::int64_t>(r);
+    differ += (differ.empty() ? "" : ", ") + std::to_string(r);
+  }
+  const bool all_alike = std::all_of(copies.begin(), copies.end(), [&](const TensorView* copy) {
+    return same_bytes(*copy, *copies[0]);
+  });
+  if (!all_alike) {
+    report.findings.push_back(fs_finding(
+        "FS004", name, first,
+        "was gathered, and its values differ between ranks: " + std::to_string(right) + " of " +
+            std::to_string(copies.size()) + " hold the checkpoint's, not ranks " + differ));
+  } else if (copies[0]->dtype != whole.dtype) {
+    report.findings.push_back(
+        fs_finding("FS007", name, 0,
+                   "was gathered as " + std::string(torch_name(copies[0]->dtype)) +
+                       ", the checkpoint's tensor is " + std::string(torch_name(whole.dtype))));
+  } else if (right == 0) {
+    report.findings.push_back(
+        fs_finding("TP007", name, 0, "was gathered, and on no rank is it the checkpoint's"));
+  }
+}
+
 }  // namespace
 
 Result<Report> check_fsdp_shards(const Model& model, std::int64_t world, const ShardSet& shards) {
@@ -114,6 +163,10 @@ Result<Report> check_fsdp_shards(const Model& model, std::int64_t world, const S
     for (std::int64_t r = 0; r < world; ++r) any = any || shards.find(r, dest) != nullptr;
     if (!any) continue;
     ++compared;
+    if (const auto copies = gathered(whole, dest, world, shards); !copies.empty()) {
+      check_gathered(name, whole, copies, report);
+      continue;
+    }
     for (std::int64_t r = 0; r < world; ++r) {
       const TensorView* local = shards.find(r, dest);
       if (local != nullptr) {
