@@ -39,7 +39,7 @@ struct StepInputs {
   std::vector<std::int64_t> input_ids;                      // [batch, length]
   std::optional<std::vector<std::int64_t>> attention_mask;  // [batch, past + length], 1 = real
   std::optional<std::vector<std::int64_t>> position_ids;    // [batch, length]
-  // [batch, length, prefix + past + length], 1 = may attend: who sees whom, in place of the causal
+  // [batch, 1 or heads, length, prefix + past + length], 1 = may attend: in place of the causal
   // rule, padding and windows. Not for models with cross-KV layers.
   std::optional<std::vector<std::int64_t>> visible{};
 };

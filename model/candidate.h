@@ -48,8 +48,8 @@ struct CandidateStats {
   std::int64_t empty_rows = 0;  // query rows without a key, over all steps; [row, query] of a mask
   std::int64_t activation_bytes = 0;  // most that a step needed
 };
-// Block-sparse attention alone, selector walk, without damping: pooling, sketch, walk and selection
-// as kernels in float32 (the walk in logarithms), attention as products over the selected blocks.
+// Block-sparse attention alone, by a walk or a gate: pooling, sketch, walk (in logarithms) and
+// selection as kernels in float32, attention as products over the selected blocks.
 Result<std::unique_ptr<SparseEngine>> open_sparse_candidate(const SparseConfig& config,
                                                             const SparseWeights& weights,
                                                             const CandidateOptions& options);

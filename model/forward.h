@@ -31,7 +31,7 @@ class Forward {
     std::int64_t query_replicas = 1,
                  key_replicas = 1;  // cross-KV: queries and keys of all replicas
     bool everything = false;
-    Array whole{};  // [mask_row, query, col]
+    Array whole{};  // [mask_row, 1 or head, query, col]
   };
   struct AttentionPoints {
     std::string scores, probs, context;

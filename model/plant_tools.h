@@ -37,8 +37,8 @@ void resoftmax(const Planting& at, const ScoreEdit& edit, double empty = 0);
 // Rows of probs that see no key get this in every column; the others are left alone.
 void fill_empty_rows(const Planting& at, double value);
 
-// Edits cells of a mask point [row, 1, query, column]. `key` is column - prefix; `place` the
-// query's own place among the keys.
+// Edits cells of a mask point [row, 1 or head, query, column]. `key` is column - prefix; `place`
+// the query's own place among the keys.
 struct MaskCell {
   std::int64_t row, sample, query, column, key, place;
   bool real, visible;  // real: the key is no padding; prefix columns are

@@ -16,7 +16,7 @@ struct PreparedInputs {
   std::vector<std::uint8_t> key_valid{};                   // [batch, keys]
   std::int64_t position_rows = 1;         // 1, or replicas * batch where ids were given
   std::vector<std::int64_t> positions{};  // [position_rows, tokens]
-  std::vector<std::uint8_t> visible{};    // [batch, tokens, prefix + keys]; empty: by the rules
+  std::vector<std::uint8_t> visible{};    // [batch, 1 or heads, tokens, prefix + keys], or empty
   std::int64_t empty_rows = 0;  // rows of [replicas * batch, tokens] that see no key at all
 };
 

@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <regex>
 #include <set>
 #include <sstream>
@@ -10,6 +11,8 @@
 #include <nlohmann/json.hpp>
 
 #include "diff/report/forms.h"
+#include "diff/report/link.h"
+#include "diff/report/strip.h"
 #include "diff/report/write.h"
 #include "tests/support/sample_report.h"
 #include "tests/support/temp_dir.h"
@@ -73,6 +76,38 @@ TEST(ReportJunit, OneTestcaseAPointAndCountsThatAreRight) {
   EXPECT_EQ(occurrences(xml, "<failure"), 3U);  // the verdict, the point, the finding
   EXPECT_NE(xml.find("tests=\"113\" failures=\"3\" errors=\"0\" skipped=\"67\""), std::string::npos)
       << xml.substr(0, 400);
+}
+
+// Every failing line leads to its spot: as many links as bad points and errors, each of this
+// report.
+TEST(ReportLinks, EveryFailingLineHasOne) {
+  Report r = sample_report();
+  r.points.push_back(sample_row("model.norm", PointStatus::kDiverged, 7));
+  std::set<std::string> points, errors;
+  for (const PointRow& row : r.points) {
+    if (is_bad(row)) points.insert(to_string(link_to(capture_of(r), row)));
+  }
+  for (const Finding& f : r.findings) {
+    if (f.severity == Severity::kError && !f.point.empty())
+      errors.insert(to_string(link_to(capture_of(r), f)));
+  }
+  ASSERT_GE(points.size(), 2u);
+  ASSERT_FALSE(errors.empty());
+  const std::map<std::string, std::string> forms = {{"junit", report_junit(r, "m")},
+                                                    {"html", report_html(r, "m", {})},
+                                                    {"markdown", report_markdown(r, "m", {})}};
+  for (const auto& [name, form] : forms) {
+    const std::string text = std::regex_replace(form, std::regex("&amp;"), "&");
+    for (const auto* links : {&points, &errors}) {
+      for (const std::string& link : *links)
+        EXPECT_NE(text.find(link), std::string::npos) << name << ": " << link;
+    }
+  }
+  const auto sarif = nlohmann::json::parse(report_sarif(r, "m"));
+  for (const auto& result : sarif["runs"][0]["results"]) {
+    if (result["level"] != "error") continue;
+    EXPECT_TRUE(errors.contains(result["properties"].value("view", ""))) << result.dump();
+  }
 }
 
 TEST(ReportSarif, RulesAreTheIdsAndResultsPointAtThem) {

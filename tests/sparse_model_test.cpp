@@ -343,7 +343,7 @@ std::vector<Planted> planted() {
                  "walk:bs=4,tau=3,n_sink=2,r=16,skip=0,s=3"});  // a walk ends in block 0 by itself
   out.push_back({"SP006", ":block_mask", listed(1, 1, 4, false)});
   // The kernel: attention over the right lists, without the mask, or with a block counted twice.
-  const auto attended = [=](bool masked, bool twice) {
+  const auto attended = [=](bool masked, bool twice, double scale = 1.0) {
     return only(":probs", [=](Tensor& v, const Points& points, const StepInputs&) {
       const Tensor& q = points.at(here + ":q_rope");
       const Tensor& k = points.at(here + ":k_cache");
@@ -366,7 +366,7 @@ std::vector<Planted> planted() {
                    at(k, ((row * k.shape()[1] + h / group) * s[3] + c) * dim + d);
           }
           const double weight = twice && c >= prefix && block == t / bs ? 2 : 1;
-          p[static_cast<std::size_t>(c)] = weight * std::exp(dot / std::sqrt(double(dim)));
+          p[static_cast<std::size_t>(c)] = weight * std::exp(scale * dot / std::sqrt(double(dim)));
           sum += p[static_cast<std::size_t>(c)];
         }
         for (std::int64_t c = 0; c < s[3]; ++c) {
@@ -378,6 +378,8 @@ std::vector<Planted> planted() {
   };
   out.push_back({"SP008", ":probs", attended(false, false)});
   out.push_back({"SP004", ":probs", attended(true, true)});
+  // What dense attention gets wrong, block-sparse attention does as well.
+  out.push_back({"attention-scale-wrong", ":probs", attended(true, false, 1 / std::sqrt(32.0))});
   return out;
 }
 
@@ -391,6 +393,9 @@ TEST_F(SparseModel, DeviationsAreFoundWithTheirCodes) {
     ASSERT_FALSE(report.findings.empty()) << p.code;
     EXPECT_EQ(report.findings[0].id, p.code);
     EXPECT_EQ(report.findings[0].confidence, Confidence::kExact) << p.code;
+    const bool channels = std::string(p.point) == ":key_blocks";
+    EXPECT_EQ(report.findings[0].where.find("channel") != std::string::npos, channels)
+        << p.code << " " << report.findings[0].where;
   }
 }
 

@@ -202,7 +202,11 @@ class Parser {
       return op->is(Kind::kString) && i.name == op->text;
     });
     if (info == table.end()) {
-      return wrong(at + "/op", "unknown op", "one of masks.md 2.1", op->brief());
+      std::string names;
+      for (const OpInfo& known : table) {
+        names += (names.empty() ? "" : ", ") + std::string(known.name);
+      }
+      return wrong(at + "/op", "unknown op", "one of " + names, op->brief());
     }
     Node out;
     out.op = info->op;

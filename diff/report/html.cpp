@@ -139,17 +139,20 @@ std::string points_part(const Report& report) {
                     "<th class=\"n\">rel L2</th><th class=\"n\">ulp</th><th>point</th>"
                     "<th class=\"n\">step</th><th class=\"n\">rank</th><th>shape</th>"
                     "<th>dtype</th><th class=\"n\">cells</th><th class=\"n\">ignored</th>"
-                    "</tr></thead><tbody>\n";
+                    "<th>view</th></tr></thead><tbody>\n";
+  const std::string capture = capture_of(report);
   const auto number = [](const std::string& words) { return "<td class=\"n\">" + words + "</td>"; };
   for (const PointRow* row : rows) {
     const std::string status(to_string(row->status));
-    out += "<tr class=\"" + status + "\">" + element("td", status) +
-           number(ratio_text(row->ratio)) + number(number_text(row->max_abs)) +
-           number(number_text(row->rel_l2)) + number(std::to_string(row->max_ulp)) +
-           element("td", code(row->point)) + number(std::to_string(row->step)) +
-           number(std::to_string(row->rank)) + element("td", text(to_string(row->shape))) +
-           element("td", text(row->dtype)) + number(std::to_string(row->compared)) +
-           number(std::to_string(row->ignored)) + "</tr>\n";
+    out +=
+        "<tr class=\"" + status + "\">" + element("td", status) + number(ratio_text(row->ratio)) +
+        number(number_text(row->max_abs)) + number(number_text(row->rel_l2)) +
+        number(std::to_string(row->max_ulp)) + element("td", code(row->point)) +
+        number(std::to_string(row->step)) + number(std::to_string(row->rank)) +
+        element("td", text(to_string(row->shape))) + element("td", text(row->dtype)) +
+        number(std::to_string(row->compared)) + number(std::to_string(row->ignored)) +
+        element("td class=\"faint\"", is_bad(*row) ? code(to_string(link_to(capture, *row))) : "") +
+        "</tr>\n";
   }
   return out + "</tbody></table></div>\n" + more(report.points.size() - rows.size());
 }

@@ -95,6 +95,7 @@ Suite points_suite(const Report& report) {
   Suite suite;
   suite.name = "points";
   const bool fails = exit_code(report) != 0;
+  const std::string capture = capture_of(report);
   for (const PointRow& row : report.points) {
     const std::string place =
         "step " + std::to_string(row.step) + ".rank " + std::to_string(row.rank);
@@ -105,7 +106,9 @@ Suite points_suite(const Report& report) {
     const bool passes = row.status == PointStatus::kOk || row.status == PointStatus::kHealed;
     // A point that was only fed wrong values, or not compared, is no failure of its own.
     const char* element = passes ? "" : is_bad(row) && fails ? "failure" : "skipped";
-    suite.add(place, row.point, element, status + ": " + numbers, "");
+    const bool failure = is_bad(row) && fails && !passes;
+    suite.add(place, row.point, element, status + ": " + numbers,
+              failure ? xml("view: " + to_string(link_to(capture, row))) : "");
   }
   return suite;
 }
@@ -113,14 +116,17 @@ Suite points_suite(const Report& report) {
 Suite findings_suite(const Report& report) {
   Suite suite;
   suite.name = "findings";
+  const std::string capture = capture_of(report);
   for (const Finding& f : report.findings) {
     const bool fails = f.severity == Severity::kError && exit_code(report) != 0;
     const char* element = fails ? "failure" : is_accepted(f) ? "skipped" : "system-out";
     std::string name = f.id + (f.point.empty() ? "" : " at " + f.point);
     name += " (step " + std::to_string(f.step) + ", rank " + std::to_string(f.rank) + ")";
-    suite.add("parscope." + f.fault_class, name, element, f.message,
-              lines({std::string(to_string(f.severity)) + ": " + f.message, "where: " + f.where,
-                     "evidence: " + evidence_text(f), "fix: " + f.fix}));
+    std::vector<std::string> body = {std::string(to_string(f.severity)) + ": " + f.message,
+                                     "where: " + f.where, "evidence: " + evidence_text(f),
+                                     "fix: " + f.fix};
+    if (fails && !f.point.empty()) body.push_back("view: " + to_string(link_to(capture, f)));
+    suite.add("parscope." + f.fault_class, name, element, f.message, lines(body));
   }
   return suite;
 }

@@ -91,13 +91,15 @@ std::string points_words(const Report& report) {
   }
   const std::vector<const PointRow*> rows = worst_points(report, kMostRows);
   if (rows.empty()) return out;
-  out += "\n| status | of the bound | max abs | rel L2 | ulp | point | step | rank |\n";
-  out += "|---|--:|--:|--:|--:|---|--:|--:|\n";
+  out += "\n| status | of the bound | max abs | rel L2 | ulp | point | step | rank | view |\n";
+  out += "|---|--:|--:|--:|--:|---|--:|--:|---|\n";
+  const std::string capture = capture_of(report);
   for (const PointRow* row : rows) {
     out += "| " + std::string(to_string(row->status)) + " | " + ratio_text(row->ratio) + " | " +
            number_text(row->max_abs) + " | " + number_text(row->rel_l2) + " | " +
            std::to_string(row->max_ulp) + " | " + code(row->point, In::kTable) + " | " +
-           std::to_string(row->step) + " | " + std::to_string(row->rank) + " |\n";
+           std::to_string(row->step) + " | " + std::to_string(row->rank) + " | " +
+           (is_bad(*row) ? code(to_string(link_to(capture, *row)), In::kTable) : "") + " |\n";
   }
   return out + "\nreport.json has all points.\n";
 }

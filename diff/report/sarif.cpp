@@ -6,6 +6,7 @@
 
 #include "diff/report/baseline.h"
 #include "diff/report/forms.h"
+#include "diff/report/link.h"
 #include "diff/report/words.h"
 
 namespace ps {
@@ -88,6 +89,7 @@ Json result_of(const Report& report, const Finding& f, int rule, const std::stri
                    {"rank", f.rank},
                    {"class", f.fault_class},
                    {"confidence", to_string(f.confidence)}}}};
+  if (!f.point.empty()) result["properties"]["view"] = to_string(link_to(capture_of(report), f));
   if (!report.baseline) return result;
   const bool known = is_accepted(f);
   result["baselineState"] = known ? "unchanged" : "new";

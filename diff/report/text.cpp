@@ -156,6 +156,9 @@ class Writer {
       first = false;
     }
     about(f, "      ", "      fix: ");
+    // Never broken over lines: it is copied whole.
+    if (f.severity == Severity::kError && !f.point.empty() && !report_.points.empty())
+      out_ += "      view: " + to_string(link_to(capture_of(report_), f)) + "\n";
   }
 
   void points() {

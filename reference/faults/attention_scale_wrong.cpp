@@ -6,16 +6,22 @@ namespace {
 
 void propose(Scene& scene, Proposals& out) {
   const ModelConfig& c = scene.config();
-  const std::vector<Point> points = scene.ops("scores");
+  std::vector<Point> points = scene.ops("scores");
+  // Block-sparse attention has its scores inside one op: another scale is another query.
+  const bool sparse = points.empty();
+  if (sparse) points = scene.ops("sparse_probs");
   if (points.empty()) return;
   const double d = static_cast<double>(c.head_dim), hidden = static_cast<double>(c.hidden_size);
   const double right = 1.0 / std::sqrt(d);
   // Of what the op gives, so that it holds for scores over all replicas too.
-  const auto with = [right](const std::vector<Point>& where, double scale) {
-    return wrap(where,
-                [times = scale / right](const Op& good, const Tensors& in, const Tensors& w) {
-                  return good.run(in, w) * times;
-                });
+  const auto with = [right, sparse](const std::vector<Point>& where, double scale) {
+    return wrap(where, [times = scale / right, sparse](const Op& good, const Tensors& in,
+                                                       const Tensors& w) {
+      if (!sparse) return good.run(in, w) * times;
+      Tensors scaled = in;
+      scaled[0] = in[0] * times;
+      return good.run(scaled, w);
+    });
   };
   const struct {
     double scale;
