@@ -209,9 +209,11 @@ TEST(CliHostile, AnOutputFolderWithoutRightsIsBadInput) {
   fs::permissions(dir.path(), fs::perms(0555));
   fs::create_directory(dir / "empty");
   fs::permissions(dir / "empty", fs::perms(0555));
-  for (const char* out : {"new", "empty"}) {
+  for (const auto& [out, words] :
+       {std::pair{"new", "has no permission to write in " + dir.path().string()},
+        {"empty", std::string("cannot be written by uid")}}) {
     expect_bad_input(run_without_rights({"trace", bytes_model(), "-o", dir / out, "--prompt", "x"}),
-                     "nothing may be written in", out);
+                     words, out);
   }
   EXPECT_EQ(dir.names(), std::vector<std::string>{"empty"});
 }
