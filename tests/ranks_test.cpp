@@ -197,6 +197,32 @@ TEST_F(RealRanks, AKilledRankEndsTheOthersWithItsNameAndLeavesNoWholeTrace) {
   }
 }
 
+// In the middle of a check, where rank 0 judges while the others wait, and the other way round.
+TEST_F(RealRanks, AKilledRankEndsACheckWithItsNameAndNoVerdict) {
+  for (const std::size_t victim : {1u, 0u}) {
+    const FreePort port;
+    std::vector<std::unique_ptr<Process>> ranks;
+    for (const std::string r : {"0", "1"}) {
+      ranks.push_back(std::make_unique<Process>(
+          Words{parscope_program(), "check", bytes_model(), "--device", "host", "--tp", "2",
+                "--random", "3x33", "--steps", "200"},
+          Words{"RANK=" + r, "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
+                "MASTER_PORT=" + port.text()}));
+    }
+    const std::string maps = "/proc/" + std::to_string(ranks[1]->pid()) + "/maps";
+    ASSERT_TRUE(
+        comes_true([&] { return get_file(maps).find("libparscope_gloo.so") != std::string::npos; },
+                   std::chrono::seconds(60)));
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    ranks[victim]->signal(SIGKILL);
+    const Ran ran = ranks[1 - victim]->wait(std::chrono::seconds(10));
+    EXPECT_EQ(ran.code, 3) << ran.err;
+    EXPECT_EQ(ran.out, "");
+    EXPECT_TRUE(ran.err.starts_with("parscope: rank " + std::to_string(victim) + ": is gone"))
+        << ran.err;
+  }
+}
+
 TEST_F(RealRanks, AStoppedRankEndsTheOthersWithin10Seconds) {
   const auto running = long_trace(temp_ / "stopped", 2);
   ASSERT_TRUE(comes_true(

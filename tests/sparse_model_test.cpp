@@ -393,6 +393,9 @@ TEST_F(SparseModel, DeviationsAreFoundWithTheirCodes) {
     ASSERT_FALSE(report.findings.empty()) << p.code;
     EXPECT_EQ(report.findings[0].id, p.code);
     EXPECT_EQ(report.findings[0].confidence, Confidence::kExact) << p.code;
+    const bool channels = std::string(p.point) == ":key_blocks";
+    EXPECT_EQ(report.findings[0].where.find("channel") != std::string::npos, channels)
+        << p.code << " " << report.findings[0].where;
   }
 }
 

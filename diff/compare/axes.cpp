@@ -18,6 +18,9 @@ std::string axis_name(std::string_view symbol, std::string_view op) {
   if (symbol == "K") return "kv_head";
   if (symbol == "C") return op == "cache_append" ? "slot" : "key";
   if (symbol == "V") return "vocab";
+  if (symbol == "L") return "token";
+  if (symbol == "m") return "query_block";
+  if (symbol == "n") return "block";
   if (symbol == "P*S") return "query";
   if (symbol == "P*L") return "key";
   return "channel";
@@ -53,6 +56,8 @@ std::vector<NamedAxis> named_axes(std::string_view point, const Shape& shape, st
       axes.push_back({"batch", splits ? batch : shape[i]});
     } else {
       std::string name = axis_name(symbols[i], find_point(point)->spec->op);
+      // [.., n, n]: blocks of queries by blocks of keys.
+      if (name == "block" && i + 1 < shape.size() && symbols[i + 1] == "n") name = "query_block";
       // [.., P, P]: the second says which replica is looked at.
       if (name == "replica" && ++replicas_seen == 2) name = "key_replica";
       axes.push_back({std::move(name), shape[i]});

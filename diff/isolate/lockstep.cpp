@@ -163,6 +163,7 @@ std::string_view fault_class_of(std::string_view point) {
   if (op.starts_with("mask")) return "mask";
   if (op == "rms_norm" || op == "residual") return "norm";
   if (op == "cache_append") return "cache";
+  if (op.starts_with("block_")) return "sparse";
   if (op == "replicate") return "replica";
   if (op.starts_with("aggregate") || ref->spec->name.starts_with("model.aggregate")) {
     return "aggregation";
