@@ -21,7 +21,9 @@ Stage::Stage(App& app, std::filesystem::path config) : app_(app), context_(ImGui
 Stage::~Stage() {
   ImGui::SetCurrentContext(context_);
   shell_.reset();
-  for (ImTextureData* texture : ImGui::GetPlatformIO().Textures) {
+  // Those of the fonts: the pictures' went with the shell, whatever the list of the last frame
+  // says.
+  for (ImTextureData* texture : ImGui::GetIO().Fonts->TexList) {
     if (texture->RefCount == 1 && texture->BackendUserData == nullptr) {
       texture->SetTexID(ImTextureID_Invalid);
       texture->SetStatus(ImTextureStatus_Destroyed);
