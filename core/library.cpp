@@ -4,7 +4,6 @@
 
 #include <cstdlib>
 #include <dlfcn.h>
-#include <filesystem>
 #include <system_error>
 
 namespace ps {
@@ -25,11 +24,18 @@ constexpr bool kDeepBind = true;
 constexpr bool kDeepBind = true;
 #endif
 
+}  // namespace
+
+fs::path this_program() {
+  std::error_code error;
+  return fs::read_symlink("/proc/self/exe", error);
+}
+
 Result<fs::path> find_library(const OwnLibrary& library) {
   const char* given = std::getenv(library.variable);
   if (given != nullptr && *given != '\0') return fs::path(given);
   std::error_code error;
-  const fs::path here = fs::read_symlink("/proc/self/exe", error).parent_path();
+  const fs::path here = this_program().parent_path();
   for (const fs::path& path :
        {here / library.file, here / ".." / "lib" / "parscope" / library.file}) {
     if (fs::exists(path, error)) return path;
@@ -39,13 +45,11 @@ Result<fs::path> find_library(const OwnLibrary& library) {
       std::string("it beside the program, in ../lib/parscope, or at ") + library.variable);
 }
 
-}  // namespace
+int own_symbols() { return RTLD_NOW | RTLD_LOCAL | (kDeepBind ? RTLD_DEEPBIND : 0); }
 
 Result<void*> open_library(const OwnLibrary& library) {
   PS_TRY(const fs::path path, find_library(library));
-  int flags = RTLD_NOW | RTLD_LOCAL;
-  if (kDeepBind) flags |= RTLD_DEEPBIND;
-  void* opened = ::dlopen(path.c_str(), flags);
+  void* opened = ::dlopen(path.c_str(), own_symbols());
   if (opened != nullptr) return opened;
   const char* reason = ::dlerror();
   return machine_error(
@@ -54,11 +58,10 @@ Result<void*> open_library(const OwnLibrary& library) {
       reason == nullptr ? "" : reason);
 }
 
-Result<void*> symbol_of(void* opened, const OwnLibrary& library, const char* name) {
+Result<void*> symbol_of(void* opened, const std::string& where, const char* name) {
   void* found = ::dlsym(opened, name);
   if (found != nullptr) return found;
-  return machine_error(library.file, "is another library, or of another version; run ./dev build",
-                       name);
+  return machine_error(where, "is another library, or of another version; run ./dev build", name);
 }
 
 }  // namespace ps

@@ -2,6 +2,7 @@
 // milliseconds and their symbols stay their own.
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 #include "core/result.h"
@@ -15,8 +16,14 @@ struct OwnLibrary {
   const char* remedy;    // what to do where it is not there
 };
 
-// Beside the program, in ../lib/parscope, or where the variable says. Open until the program ends.
-Result<void*> open_library(const OwnLibrary& library);
-Result<void*> symbol_of(void* opened, const OwnLibrary& library, const char* name);
+// The file of the program that runs; empty where the system does not say.
+std::filesystem::path this_program();
+// Where the variable says, else beside the program, else in ../lib/parscope.
+Result<std::filesystem::path> find_library(const OwnLibrary& library);
+// For dlopen: the symbols stay the library's own (RTLD_LOCAL) and its own come first.
+int own_symbols();
+Result<void*> open_library(const OwnLibrary& library);  // open until the program ends
+// `where`: the library, for the message.
+Result<void*> symbol_of(void* opened, const std::string& where, const char* name);
 
 }  // namespace ps

@@ -1,5 +1,4 @@
-// Finds and opens libparscope_reference.so. Its symbols stay its own (RTLD_LOCAL) and its own come
-// first (RTLD_DEEPBIND): another BLAS in the program cannot serve LibTorch, nor LibTorch's another.
+// Opens libparscope_reference.so and LibTorch under it, each with its symbols to itself.
 #include <cstdlib>
 #include <dlfcn.h>
 #include <filesystem>
@@ -10,6 +9,7 @@
 
 #include "core/engine.h"
 #include "core/gradients.h"
+#include "core/library.h"
 #include "core/ranks.h"
 #include "core/sparse.h"
 #include "core/torch_places.h"
@@ -32,20 +32,6 @@ constexpr const char* kSymbol = "parscope_make_reference";
 constexpr const char* kSparseSymbol = "parscope_make_sparse_reference";
 constexpr const char* kRanksSymbol = "parscope_make_ranks";
 constexpr const char* kGradientsSymbol = "parscope_make_gradients";
-#if defined(PS_NO_DEEPBIND) || defined(__SANITIZE_ADDRESS__)
-constexpr bool kDeepBind = false;  // AddressSanitizer must see every malloc of the library
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-constexpr bool kDeepBind = false;
-#else
-constexpr bool kDeepBind = true;
-#endif
-#else
-constexpr bool kDeepBind = true;
-#endif
-
-int open_flags() { return RTLD_NOW | RTLD_LOCAL | (kDeepBind ? RTLD_DEEPBIND : 0); }
-
 std::string dl_reason() {
   const char* reason = ::dlerror();
   return reason == nullptr ? "" : reason;
@@ -54,7 +40,7 @@ std::string dl_reason() {
 // Opens LibTorch of `lib`, so that the reference finds it by its name. It stays open.
 std::string preload_torch(const fs::path& lib) {
   for (const char* name : {"libc10.so", "libtorch_cpu.so"}) {
-    if (::dlopen((lib / name).c_str(), open_flags()) == nullptr) return dl_reason();
+    if (::dlopen((lib / name).c_str(), own_symbols()) == nullptr) return dl_reason();
   }
   return "";
 }
@@ -91,31 +77,26 @@ Result<void*> open_with_torch(const fs::path& path) {
     const std::string reason = preload_torch(lib);
     if (!reason.empty()) return no_torch(path, reason, false);
   }
-  if (void* library = ::dlopen(path.c_str(), open_flags()); library != nullptr) return library;
+  if (void* library = ::dlopen(path.c_str(), own_symbols()); library != nullptr) return library;
   const std::string reason = dl_reason();
   if (chosen) return no_torch(path, reason, false);
   for (const bool ask_python : {false, true}) {
     const std::vector<TorchPlace> places = torch_places(ask_python);
     const fs::path& lib = places.back().lib;
     if (lib.empty() || !preload_torch(lib).empty()) continue;
-    if (void* library = ::dlopen(path.c_str(), open_flags()); library != nullptr) return library;
+    if (void* library = ::dlopen(path.c_str(), own_symbols()); library != nullptr) return library;
   }
   return no_torch(path, reason, true);
 }
 
-Result<Library> open_library() {
+Result<Library> open_all() {
   PS_TRY(const fs::path path, find_reference());
   // LibTorch's OpenMP threads spin while they wait: where others use the cores as well, a run was
   // measured to take 10 s instead of 0.3 s.
   ::setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0);
   PS_TRY(void* const library, open_with_torch(path));
   // The library stays open until the program ends: LibTorch's threads do not survive a dlclose.
-  const auto symbol = [&](const char* name) -> Result<void*> {
-    void* found = ::dlsym(library, name);
-    if (found != nullptr) return found;
-    return machine_error(path.string(),
-                         "is another library, or of another version; run ./dev build", name);
-  };
+  const auto symbol = [&](const char* name) { return symbol_of(library, path.string(), name); };
   PS_TRY(void* const make, symbol(kSymbol));
   PS_TRY(void* const make_sparse, symbol(kSparseSymbol));
   PS_TRY(void* const make_ranks, symbol(kRanksSymbol));
@@ -131,7 +112,7 @@ Result<Library> the_library() {
   static Library library;
   const std::lock_guard lock(mutex);
   if (library.make == nullptr) {
-    PS_TRY(library, open_library());
+    PS_TRY(library, open_all());
   }
   return library;
 }

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "core/file.h"
+#include "core/library.h"
 
 namespace ps {
 
@@ -14,13 +15,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kReference = "libparscope_reference.so";
+constexpr OwnLibrary kReference = {
+    "libparscope_reference.so", "PARSCOPE_REFERENCE", "the reference",
+    "run ./dev build, or install a release; commands that need LibTorch cannot run without it"};
 constexpr const char* kTorch = "libtorch_cpu.so";
-
-fs::path program_folder() {
-  std::error_code ec;
-  return fs::read_symlink("/proc/self/exe", ec).parent_path();
-}
 
 // DIR/lib or DIR, whichever holds LibTorch.
 fs::path lib_below(const fs::path& dir) {
@@ -56,26 +54,13 @@ fs::path python_torch() {
 
 }  // namespace
 
-Result<fs::path> find_reference() {
-  if (const char* given = std::getenv("PARSCOPE_REFERENCE"); given != nullptr && *given != '\0') {
-    return fs::path(given);
-  }
-  std::error_code ec;
-  const fs::path here = program_folder();
-  for (const fs::path& path : {here / kReference, here / ".." / "lib" / "parscope" / kReference}) {
-    if (fs::exists(path, ec)) return path;
-  }
-  return machine_error(kReference,
-                       "the reference is not here; run ./dev build, or install a release; commands "
-                       "that need LibTorch cannot run without it",
-                       "it beside the program, in ../lib/parscope, or at PARSCOPE_REFERENCE");
-}
+Result<fs::path> find_reference() { return find_library(kReference); }
 
 std::vector<TorchPlace> torch_places(bool ask_python) {
   std::vector<TorchPlace> out;
   const char* given = std::getenv("PARSCOPE_TORCH");
   out.push_back({"PARSCOPE_TORCH", given == nullptr ? fs::path() : lib_below(given), ""});
-  const fs::path here = program_folder();
+  const fs::path here = this_program().parent_path();
   fs::path beside = lib_below(here / "torch");
   if (beside.empty()) beside = lib_below(here / ".." / "lib" / "parscope" / "torch");
   out.push_back({"beside the program", beside.lexically_normal(), ""});

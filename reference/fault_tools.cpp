@@ -295,6 +295,10 @@ std::vector<Point> linears(const Scene& scene, std::initializer_list<std::string
   return out;
 }
 
+std::vector<Point> row_parallel(const Scene& scene) {
+  return linears(scene, {".self_attn.o_proj", ".mlp.down_proj", ".cross_replica_attn.o_proj"});
+}
+
 std::vector<Scope> module_groups(const std::vector<Point>& points) {
   std::vector<Scope> out = scopes(points);
   std::map<std::string, std::vector<Point>> by_module;

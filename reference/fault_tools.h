@@ -67,6 +67,8 @@ void propose_linear(Scene& scene, Proposals& out, const std::vector<Point>& poin
                     const Parameters& parameters = {}, int freedom = 0);
 // Linear ops whose names end with one of these, in the chain.
 std::vector<Point> linears(const Scene& scene, std::initializer_list<std::string_view> suffixes);
+// Those whose input is split over the ranks, so that their results are summed.
+std::vector<Point> row_parallel(const Scene& scene);
 // All at once, each layer alone, each module ("o_proj") alone.
 std::vector<Scope> module_groups(const std::vector<Point>& points);
 // Applies to each scope of the points.

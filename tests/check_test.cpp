@@ -10,6 +10,7 @@
 #include "diff/run/inputs.h"
 #include "model/candidate.h"
 #include "tests/support/changed_model.h"
+#include "tests/support/engine_around.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/run.h"
 #include "tests/support/temp_dir.h"
@@ -194,28 +195,18 @@ INSTANTIATE_TEST_SUITE_P(All, PlantedFault, ::testing::ValuesIn(kPlanted),
                          [](const auto& test) { return std::string(test.param.name); });
 
 // An engine that loses part of its inputs on the way.
-class Forgetful final : public Engine {
+class Forgetful final : public EngineAround {
  public:
   Forgetful(std::unique_ptr<Engine> inner, bool mask, bool positions)
-      : inner_(std::move(inner)), mask_(mask), positions_(positions) {}
+      : EngineAround(std::move(inner)), mask_(mask), positions_(positions) {}
   Result<void> forward(const StepInputs& inputs, Tap& tap) override {
     StepInputs less = inputs;
     if (mask_) less.attention_mask.reset();
     if (positions_) less.position_ids.reset();
     return inner_->forward(less, tap);
   }
-  Result<void> reorder_cache(const std::vector<std::int64_t>& beam_idx, Tap& tap) override {
-    return inner_->reorder_cache(beam_idx, tap);
-  }
-  void reset() override { inner_->reset(); }
-  std::int64_t past() const override { return inner_->past(); }
-  Result<Generated> generate(const StepInputs& prompt, std::int64_t beams,
-                             std::int64_t new_tokens) override {
-    return inner_->generate(prompt, beams, new_tokens);
-  }
 
  private:
-  std::unique_ptr<Engine> inner_;
   bool mask_, positions_;
 };
 

@@ -7,6 +7,7 @@
 
 #include "diff/run/inputs.h"
 #include "model/candidate.h"
+#include "tests/support/engine_around.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/run.h"
 
@@ -37,32 +38,23 @@ TEST(Invariants, HoldForEveryRightModel) {
 }
 
 // An engine whose inputs or logits are spoilt on the way.
-class Spoilt final : public Engine {
+class Spoilt final : public EngineAround {
  public:
   using Edit = std::function<void(StepInputs&, std::int64_t call)>;
   Spoilt(std::unique_ptr<Engine> inner, Edit edit)
-      : inner_(std::move(inner)), edit_(std::move(edit)) {}
+      : EngineAround(std::move(inner)), edit_(std::move(edit)) {}
   Result<void> forward(const StepInputs& inputs, Tap& tap) override {
     StepInputs changed = inputs;
     edit_(changed, call_++);
     return inner_->forward(changed, tap);
   }
-  Result<void> reorder_cache(const std::vector<std::int64_t>& beam_idx, Tap& tap) override {
-    return inner_->reorder_cache(beam_idx, tap);
-  }
   void reset() override {
     call_ = forgets ? call_ : 0;
     inner_->reset();
   }
-  std::int64_t past() const override { return inner_->past(); }
-  Result<Generated> generate(const StepInputs& prompt, std::int64_t beams,
-                             std::int64_t new_tokens) override {
-    return inner_->generate(prompt, beams, new_tokens);
-  }
   bool forgets = false;  // reset() does not reset the count of calls
 
  private:
-  std::unique_ptr<Engine> inner_;
   Edit edit_;
   std::int64_t call_ = 0;
 };

@@ -9,6 +9,7 @@
 #include "diff/mask/probe.h"
 #include "diff/run/inputs.h"
 #include "model/candidate.h"
+#include "tests/support/engine_around.h"
 #include "tests/support/engine_subject.h"
 #include "tests/support/program.h"
 #include "tests/support/run.h"
@@ -141,27 +142,18 @@ TEST(MaskProbe, WithoutAPrefixReplicasLookAlikeAndThatIsSaid) {
 }
 
 // An engine that is told of one token less than it was given: a key that nobody sees.
-class HidesOneKey final : public Engine {
+class HidesOneKey final : public EngineAround {
  public:
   HidesOneKey(std::unique_ptr<Engine> inner, std::int64_t key)
-      : inner_(std::move(inner)), key_(key) {}
+      : EngineAround(std::move(inner)), key_(key) {}
   Result<void> forward(const StepInputs& inputs, Tap& tap) override {
     StepInputs in = inputs;
     const auto total = static_cast<std::int64_t>(in.attention_mask->size()) / in.batch;
     (*in.attention_mask)[static_cast<std::size_t>(total + key_)] = 0;  // of the second sample
     return inner_->forward(in, tap);
   }
-  Result<void> reorder_cache(const std::vector<std::int64_t>& b, Tap& t) override {
-    return inner_->reorder_cache(b, t);
-  }
-  void reset() override { inner_->reset(); }
-  std::int64_t past() const override { return inner_->past(); }
-  Result<Generated> generate(const StepInputs& p, std::int64_t b, std::int64_t n) override {
-    return inner_->generate(p, b, n);
-  }
 
  private:
-  std::unique_ptr<Engine> inner_;
   std::int64_t key_;
 };
 
@@ -258,24 +250,13 @@ class SaysOneBlockMore final : public Tap {
  private:
   Tap& tap_;
 };
-class SaysMore final : public Engine {
+class SaysMore final : public EngineAround {
  public:
-  explicit SaysMore(std::unique_ptr<Engine> inner) : inner_(std::move(inner)) {}
+  using EngineAround::EngineAround;
   Result<void> forward(const StepInputs& inputs, Tap& tap) override {
     SaysOneBlockMore changed(tap);
     return inner_->forward(inputs, changed);
   }
-  Result<void> reorder_cache(const std::vector<std::int64_t>& b, Tap& t) override {
-    return inner_->reorder_cache(b, t);
-  }
-  void reset() override { inner_->reset(); }
-  std::int64_t past() const override { return inner_->past(); }
-  Result<Generated> generate(const StepInputs& p, std::int64_t b, std::int64_t n) override {
-    return inner_->generate(p, b, n);
-  }
-
- private:
-  std::unique_ptr<Engine> inner_;
 };
 
 TEST(MaskProbe, BlockSparseLayersOfAModelAttendWhatTheySelected) {

@@ -17,6 +17,7 @@
 #include "model/block/launch.h"
 #include "model/candidate.h"
 #include "tests/support/config_text.h"
+#include "tests/support/engine_around.h"
 #include "tests/support/program.h"
 #include "tests/support/run.h"
 #include "tests/support/temp_dir.h"
@@ -195,10 +196,10 @@ using Deviation = std::function<void(const std::string& point, Tensor& value, co
                                      const StepInputs& inputs)>;
 
 // An engine one of whose ops is wrong: what it hands out is changed on the way.
-class Deviant final : public Engine {
+class Deviant final : public EngineAround {
  public:
   Deviant(std::unique_ptr<Engine> inner, Deviation deviation)
-      : inner_(std::move(inner)), deviation_(std::move(deviation)) {}
+      : EngineAround(std::move(inner)), deviation_(std::move(deviation)) {}
   Result<void> forward(const StepInputs& inputs, Tap& tap) override {
     class Changed final : public Tap {
      public:
@@ -220,17 +221,8 @@ class Deviant final : public Engine {
     } changed(tap, deviation_, inputs);
     return inner_->forward(inputs, changed);
   }
-  Result<void> reorder_cache(const std::vector<std::int64_t>& b, Tap& t) override {
-    return inner_->reorder_cache(b, t);
-  }
-  void reset() override { inner_->reset(); }
-  std::int64_t past() const override { return inner_->past(); }
-  Result<Generated> generate(const StepInputs& p, std::int64_t b, std::int64_t n) override {
-    return inner_->generate(p, b, n);
-  }
 
  private:
-  std::unique_ptr<Engine> inner_;
   Deviation deviation_;
 };
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/library.h"
 
 namespace ps::cli {
 
@@ -71,8 +72,8 @@ struct View {
 
 std::vector<ReportPicture> viewer_pictures(const Report& report, const fs::path& dir) {
   std::error_code ec;
-  const fs::path viewer = fs::read_symlink("/proc/self/exe", ec).parent_path() / "parscope-viewer";
-  if (ec || ::access(viewer.c_str(), X_OK) != 0) return {};
+  const fs::path self = this_program(), viewer = self.parent_path() / "parscope-viewer";
+  if (self.empty() || ::access(viewer.c_str(), X_OK) != 0) return {};
   std::vector<View> views = {{"view-divergence.png",
                               "layers by ops, as the viewer shows them",
                               {"--panel", "divergence", "--size", "1000x720"}}};

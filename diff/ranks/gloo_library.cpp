@@ -14,7 +14,7 @@ using Make = Wire* (*)(const WireOptions*, Error*);
 
 Result<std::unique_ptr<Wire>> open_gloo(const WireOptions& options) {
   PS_TRY(void* const opened, open_library(kLibrary));
-  PS_TRY(void* const make, symbol_of(opened, kLibrary, "parscope_make_gloo"));
+  PS_TRY(void* const make, symbol_of(opened, kLibrary.file, "parscope_make_gloo"));
   Error error;
   Wire* made = reinterpret_cast<Make>(make)(&options, &error);
   if (made == nullptr) return error;

@@ -67,36 +67,36 @@ std::string WorldEngine::wanted(Tap& tap) const {
   return out;
 }
 
-Result<void> WorldEngine::forward(const StepInputs& inputs, Tap& tap) {
-  Call call;
-  call.op = CallOp::kForward;
-  call.inputs = inputs;
+Result<void> WorldEngine::step(Call call, Tap& tap,
+                               const std::function<Result<void>(Tap&)>& own_part) {
   call.wanted = wanted(tap);
   std::string bytes = packed(call);
   PS_TRY_VOID(world_.share(bytes));
   CollectTap collect(world_, call.wanted, [&](const std::string& point, const auto& parts) {
     return joiner_.hand_out(point, parts, steps_, tap);
   });
-  const StepInputs given =
-      inputs_of_rank(inputs, joiner_.config, own_.past(), world_.size(), world_.rank());
-  const Result<void> done = own_.forward(given, collect);
+  const Result<void> done = own_part(collect);
   ++steps_;
   return first_error(done, collect.status);
+}
+
+Result<void> WorldEngine::forward(const StepInputs& inputs, Tap& tap) {
+  Call call;
+  call.op = CallOp::kForward;
+  call.inputs = inputs;
+  return step(std::move(call), tap, [&](Tap& collect) {
+    const StepInputs given =
+        inputs_of_rank(inputs, joiner_.config, own_.past(), world_.size(), world_.rank());
+    return own_.forward(given, collect);
+  });
 }
 
 Result<void> WorldEngine::reorder_cache(const std::vector<std::int64_t>& beam_idx, Tap& tap) {
   Call call;
   call.op = CallOp::kReorder;
   call.beam_idx = beam_idx;
-  call.wanted = wanted(tap);
-  std::string bytes = packed(call);
-  PS_TRY_VOID(world_.share(bytes));
-  CollectTap collect(world_, call.wanted, [&](const std::string& point, const auto& parts) {
-    return joiner_.hand_out(point, parts, steps_, tap);
-  });
-  const Result<void> done = own_.reorder_cache(beam_idx, collect);
-  ++steps_;
-  return first_error(done, collect.status);
+  return step(std::move(call), tap,
+              [&](Tap& collect) { return own_.reorder_cache(beam_idx, collect); });
 }
 
 // A rank that is gone shows at the next forward step.

@@ -2,6 +2,7 @@
 // simulated ones are; the others do what it says until it has no more to say.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,8 @@
 #include "diff/shard/rank_engine.h"
 
 namespace ps {
+
+struct Call;
 
 class WorldEngine final : public Engine {
  public:
@@ -28,6 +31,8 @@ class WorldEngine final : public Engine {
 
  private:
   std::string wanted(Tap& tap) const;
+  // Tells the other ranks, runs rank 0's part and joins the points of all.
+  Result<void> step(Call call, Tap& tap, const std::function<Result<void>(Tap&)>& own_part);
 
   World& world_;
   Engine& own_;

@@ -32,24 +32,10 @@ constexpr FamilyName kBloomNames[] = {
 constexpr FamilyExtra kBloomExtras[] = {{"word_embeddings_layernorm.weight"},
                                         {"word_embeddings_layernorm.bias"}};
 
-// Falcon 7B: attention and MLP share one norm. 40B and 180B: each has its own.
-constexpr FamilyName kFalconNames[] = {
-    {"embed_tokens", "word_embeddings"},
-    {"norm", "ln_f"},
-    {"layers.*.self_attn.qkv_proj", "h.*.self_attention.query_key_value"},
-    {"layers.*.self_attn.o_proj", "h.*.self_attention.dense"},
-    {"layers.*.mlp.up_proj", "h.*.mlp.dense_h_to_4h"},
-    {"layers.*.mlp.down_proj", "h.*.mlp.dense_4h_to_h"},
-    {"layers.*.input_layernorm", "h.*.input_layernorm"},
-    {"layers.*.post_attention_layernorm", ""},
-};
-constexpr FamilyName kFalconNewNames[] = {
-    {"embed_tokens", "word_embeddings"},
-    {"norm", "ln_f"},
-    {"layers.*.self_attn.qkv_proj", "h.*.self_attention.query_key_value"},
-    {"layers.*.self_attn.o_proj", "h.*.self_attention.dense"},
-    {"layers.*.mlp.up_proj", "h.*.mlp.dense_h_to_4h"},
-    {"layers.*.mlp.down_proj", "h.*.mlp.dense_4h_to_h"},
+// Falcon is named as BLOOM, but for the norms. 7B: attention and MLP share one. 40B and 180B: each
+// has its own.
+constexpr FamilyName kFalconNorms[] = {{"layers.*.post_attention_layernorm", ""}};
+constexpr FamilyName kFalconNewNorms[] = {
     {"layers.*.input_layernorm", "h.*.ln_attn"},
     {"layers.*.post_attention_layernorm", "h.*.ln_mlp"},
 };
@@ -103,51 +89,39 @@ using M = MlpLayout;
 constexpr Family kFamilies[] = {
     {.name = "gpt_neox",
      .model_type = "gpt_neox",
-     .sign = "",
      .layout = L::kPerHeadInterleaved,
      .root = "gpt_neox.",
      .names = kNeoxNames,
-     .extras = {},
      .buffers = kNeoxBuffers},
     {.name = "bloom",
      .model_type = "bloom",
-     .sign = "",
      .layout = L::kPerHeadInterleaved,
      .tied = true,
      .root = "transformer.",
      .names = kBloomNames,
-     .extras = kBloomExtras,
-     .buffers = {}},
+     .extras = kBloomExtras},
     {.name = "falcon",
      .model_type = "falcon",
-     .sign = "",
      .layout = L::kMegatronGrouped,
-     .tied = true,
-     .root = "transformer.",
-     .names = kFalconNames,
-     .extras = {},
-     .buffers = {}},
-    {.name = "falcon, new decoder",
-     .model_type = "falcon",
-     .sign = "",
-     .layout = L::kMegatronGrouped,
-     .tied = true,
-     .root = "transformer.",
-     .names = kFalconNewNames,
-     .extras = {},
-     .buffers = {}},
-    {.name = "falcon-rw",
-     .model_type = "falcon",
-     .sign = "",
-     .layout = L::kPerHeadInterleaved,
      .tied = true,
      .root = "transformer.",
      .names = kBloomNames,
-     .extras = {},
-     .buffers = {}},
+     .but = kFalconNorms},
+    {.name = "falcon, new decoder",
+     .model_type = "falcon",
+     .layout = L::kMegatronGrouped,
+     .tied = true,
+     .root = "transformer.",
+     .names = kBloomNames,
+     .but = kFalconNewNorms},
+    {.name = "falcon-rw",
+     .model_type = "falcon",
+     .layout = L::kPerHeadInterleaved,
+     .tied = true,
+     .root = "transformer.",
+     .names = kBloomNames},
     {.name = "gpt2",
      .model_type = "gpt2",
-     .sign = "",
      .layout = L::kConcat,
      .conv1d = true,
      .tied = true,
@@ -157,33 +131,22 @@ constexpr Family kFamilies[] = {
      .buffers = kGpt2Buffers},
     {.name = "internlm2",
      .model_type = "internlm2",
-     .sign = "",
      .layout = L::kMegatronGrouped,
      .mlp = M::kGated,
      .norm_bias = false,
      .root = "model.",
-     .names = kInternLm2Names,
-     .extras = {},
-     .buffers = {}},
+     .names = kInternLm2Names},
     {.name = "phi3",
      .model_type = "phi3",
-     .sign = "",
      .layout = L::kConcat,
      .mlp = M::kFused,
-     .norm_bias = false,
-     .root = "",
-     .names = {},
-     .extras = {},
-     .buffers = {}},
+     .norm_bias = false},
     {.name = "megatron core",
-     .model_type = "",
      .sign = "decoder.layers.0.self_attention.linear_qkv.weight",
      .layout = L::kMegatronGrouped,
      .mlp = M::kFused,
      .norm_bias = false,
-     .root = "",
      .names = kMegatronNames,
-     .extras = {},
      .buffers = kMegatronBuffers},
 };
 
@@ -217,6 +180,16 @@ bool matches(std::string_view pattern, std::string_view name, std::string_view& 
   }
   layer = name.substr(before.size(), name.size() - before.size() - after.size());
   return std::all_of(layer.begin(), layer.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// The family's entry for a module; null where it keeps Llama's name.
+const FamilyName* name_in(const Family& family, std::string_view module, std::string_view& layer) {
+  for (const std::span<const FamilyName> names : {family.but, family.names}) {
+    for (const FamilyName& known : names) {
+      if (matches(known.plan, module, layer)) return &known;
+    }
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -279,17 +252,16 @@ std::string family_tensor(const Family& family, std::string_view root, const std
   for (const std::string_view ending : {"", ".weight", ".bias"}) {
     if (!plan.ends_with(ending)) continue;
     const std::string_view module = plan.substr(0, plan.size() - ending.size());
-    for (const FamilyName& known : family.names) {
-      std::string_view layer;
-      if (!matches(known.plan, module, layer)) continue;
-      if (known.file.empty()) return "";
-      std::string file(known.file);
-      if (const std::size_t star = file.find('*'); star != std::string::npos) {
-        file.replace(star, 1, layer);
-      }
-      // A name with '/' in front does not stand below the root.
-      return (file[0] == '/' ? file.substr(1) : std::string(root) + file) + std::string(ending);
+    std::string_view layer;
+    const FamilyName* known = name_in(family, module, layer);
+    if (known == nullptr) continue;
+    if (known->file.empty()) return "";
+    std::string file(known->file);
+    if (const std::size_t star = file.find('*'); star != std::string::npos) {
+      file.replace(star, 1, layer);
     }
+    // A name with '/' in front does not stand below the root.
+    return (file[0] == '/' ? file.substr(1) : std::string(root) + file) + std::string(ending);
   }
   return name;
 }

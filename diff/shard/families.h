@@ -27,18 +27,19 @@ struct FamilyExtra {
 };
 
 struct Family {
-  std::string_view name;        // "gpt_neox"
-  std::string_view model_type;  // of config.json; empty: told by `sign` alone
-  std::string_view sign;        // a tensor that only this family has; empty: none
+  std::string_view name;             // "gpt_neox"
+  std::string_view model_type = {};  // of config.json; empty: told by `sign` alone
+  std::string_view sign = {};        // a tensor that only this family has; empty: none
   CheckpointLayout layout = CheckpointLayout::kConcat;
   MlpLayout mlp = MlpLayout::kPlain;
   bool norm_bias = true;
-  bool conv1d = false;    // matrices of attention and MLP stand as [in, out]
-  bool tied = false;      // where config.json does not say
-  std::string_view root;  // of all names but the head's; some files leave it out
-  std::span<const FamilyName> names;
-  std::span<const FamilyExtra> extras;
-  std::span<const std::string_view> buffers;  // endings of names that are no weights
+  bool conv1d = false;         // matrices of attention and MLP stand as [in, out]
+  bool tied = false;           // where config.json does not say
+  std::string_view root = {};  // of all names but the head's; some files leave it out
+  std::span<const FamilyName> names = {};
+  std::span<const FamilyName> but = {};  // where it differs from the family whose names it has
+  std::span<const FamilyExtra> extras = {};
+  std::span<const std::string_view> buffers = {};  // endings of names that are no weights
 };
 
 // What the file holds; null for models that store q, k and v apart under Llama's names.

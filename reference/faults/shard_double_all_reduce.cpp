@@ -6,8 +6,7 @@ namespace ps::reference::faults {
 namespace {
 
 void propose(Scene& scene, Proposals& out) {
-  std::vector<Point> rows =
-      linears(scene, {".self_attn.o_proj", ".mlp.down_proj", ".cross_replica_attn.o_proj"});
+  const std::vector<Point> rows = row_parallel(scene);
   for (const std::int64_t tp : {2, 3, 4, 6, 8, 16}) {
     propose_linear(scene, out, rows,
                    [tp](const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {

@@ -7,8 +7,7 @@ namespace ps::reference::faults {
 namespace {
 
 void propose(Scene& scene, Proposals& out) {
-  std::vector<Point> rows =
-      linears(scene, {".self_attn.o_proj", ".mlp.down_proj", ".cross_replica_attn.o_proj"});
+  const std::vector<Point> rows = row_parallel(scene);
   for (const std::int64_t tp : {2, 3, 4, 8}) {
     for (std::int64_t rank = 0; rank < tp; ++rank) {
       propose_linear(scene, out, rows,

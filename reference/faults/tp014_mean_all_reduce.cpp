@@ -6,8 +6,7 @@ namespace ps::reference::faults {
 namespace {
 
 void propose(Scene& scene, Proposals& out) {
-  std::vector<Point> rows =
-      linears(scene, {".self_attn.o_proj", ".mlp.down_proj", ".cross_replica_attn.o_proj"});
+  const std::vector<Point> rows = row_parallel(scene);
   for (const std::int64_t tp : {2, 3, 4, 6, 8, 16}) {
     const double share = 1.0 / static_cast<double>(tp);
     const Parameters found = {{"tp", std::to_string(tp)}, {"factor", std::to_string(share)}};

@@ -42,25 +42,8 @@ class FreePort {
 
 class Process {
  public:
-  Process(std::vector<std::string> words, const std::vector<std::string>& environment) {
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC;
-    const std::string out = streams_ / "out", err = streams_ / "err";
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out.c_str(), kFlags, 0600);
-    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err.c_str(), kFlags, 0600);
-    std::vector<char*> argv, envp;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    for (const std::string& entry : environment) envp.push_back(const_cast<char*>(entry.c_str()));
-    for (char** entry = environ; *entry != nullptr; ++entry) envp.push_back(*entry);
-    envp.push_back(nullptr);
-    if (posix_spawnp(&pid_, words[0].c_str(), &actions, nullptr, argv.data(), envp.data()) != 0) {
-      pid_ = -1;
-    }
-    posix_spawn_file_actions_destroy(&actions);
-  }
+  Process(std::vector<std::string> words, const std::vector<std::string>& environment)
+      : pid_(spawn_program(std::move(words), environment, streams_)) {}
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
   ~Process() {
@@ -80,7 +63,7 @@ class Process {
       int status = 0;
       if (::waitpid(pid_, &status, WNOHANG) == pid_) {
         ended_ = true;
-        code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        code_ = exit_code_of(status);
       } else {
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
       }

@@ -38,10 +38,10 @@ inline bool has_reference() {
 #define PS_NEEDS_REFERENCE() \
   if (!has_reference()) GTEST_SKIP() << "built without LibTorch"
 
-// `environment` is added to ours: "NAME=value".
-inline Ran run_program(std::vector<std::string> words,
-                       const std::vector<std::string>& environment = {}) {
-  const TempDir streams;
+// Starts a program that reads nothing and writes streams/out and streams/err; -1 where it does not
+// start. `environment` is added to ours: "NAME=value".
+inline pid_t spawn_program(std::vector<std::string> words,
+                           const std::vector<std::string>& environment, const TempDir& streams) {
   const std::string out = streams / "out", err = streams / "err";
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -55,16 +55,29 @@ inline Ran run_program(std::vector<std::string> words,
   for (const std::string& entry : environment) envp.push_back(const_cast<char*>(entry.c_str()));
   for (char** entry = environ; *entry != nullptr; ++entry) envp.push_back(*entry);
   envp.push_back(nullptr);
-  Ran ran;
-  pid_t pid = 0;
-  if (posix_spawn(&pid, words[0].c_str(), &actions, nullptr, argv.data(), envp.data()) == 0) {
-    int status = 0;
-    waitpid(pid, &status, 0);
-    ran.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  pid_t pid = -1;
+  if (posix_spawnp(&pid, words[0].c_str(), &actions, nullptr, argv.data(), envp.data()) != 0) {
+    pid = -1;
   }
   posix_spawn_file_actions_destroy(&actions);
-  ran.out = get_file(out);
-  ran.err = get_file(err);
+  return pid;
+}
+inline int exit_code_of(int status) {
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+inline Ran run_program(std::vector<std::string> words,
+                       const std::vector<std::string>& environment = {}) {
+  const TempDir streams;
+  const pid_t pid = spawn_program(std::move(words), environment, streams);
+  Ran ran;
+  if (pid > 0) {
+    int status = 0;
+    waitpid(pid, &status, 0);
+    ran.code = exit_code_of(status);
+  }
+  ran.out = get_file(streams / "out");
+  ran.err = get_file(streams / "err");
   return ran;
 }
 

@@ -11,6 +11,7 @@
 #include <thread>
 #include <unistd.h>
 
+#include "core/library.h"
 #include "core/torch_places.h"
 #include "diff/cli/command.h"
 #include "diff/foreign/names.h"
@@ -48,11 +49,6 @@ std::string first_line(const fs::path& path) {
   return line;
 }
 
-fs::path program() {
-  std::error_code ec;
-  return fs::read_symlink("/proc/self/exe", ec);
-}
-
 Line the_program() {
 #ifdef PS_CUDA_ARCHS
   const std::string cuda = std::string(PS_CUDA_ARCHS).empty()
@@ -61,7 +57,7 @@ Line the_program() {
 #else
   const std::string cuda;
 #endif
-  return {"parscope", State::kOk, PS_VERSION ", " + program().string() + cuda, ""};
+  return {"parscope", State::kOk, PS_VERSION ", " + this_program().string() + cuda, ""};
 }
 
 Line machine() {
@@ -215,7 +211,7 @@ Line python() {
 
 Line viewer() {
   std::error_code ec;
-  const fs::path here = program().parent_path() / "parscope-viewer";
+  const fs::path here = this_program().parent_path() / "parscope-viewer";
   if (!fs::exists(here, ec)) {
     return {"viewer", State::kNote, "parscope-viewer is not beside the program",
             "reports are pictures and HTML all the same (--report DIR)"};

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "core/library.h"
 #include "diff/cli/command.h"
 
 namespace ps::cli {
@@ -35,9 +36,7 @@ Result<int> run(const Arguments& arguments) {
     return wrong_usage(launch_command(), "ranks do not launch ranks");
   }
   if (is_a_command(options.words[0])) {
-    std::error_code error;
-    const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-    options.words.insert(options.words.begin(), self.string());
+    options.words.insert(options.words.begin(), this_program().string());
   }
   return launch(options);
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "core/library.h"
 #include "diff/cli/command.h"
 
 namespace ps::cli {
@@ -29,10 +30,9 @@ constexpr Option kOptions[] = {
 };
 
 Result<int> run(const Arguments& arguments) {
-  std::error_code error;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  const std::filesystem::path self = this_program();
   const std::filesystem::path viewer = self.parent_path() / "parscope-viewer";
-  if (error || ::access(viewer.c_str(), X_OK) != 0) {
+  if (self.empty() || ::access(viewer.c_str(), X_OK) != 0) {
     return machine_error("parscope view",
                          "the viewer was not built here (Dear ImGui or GLFW was missing); "
                          "`./dev build` fetches both",
