@@ -65,7 +65,8 @@ at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const
   const auto turned = [](const at::Tensor& x) { return x.transpose(-1, -2); };
   // Of a score: its sum in the accumulator, two roundings to the run's type, and one of each key
   // where half of the scale goes to the keys.
-  const at::Tensor squares = at::matmul(q * q, turned(keys * keys)) * (scale * scale);
+  const at::Tensor square_keys = turned(keys * keys);
+  const at::Tensor squares = at::matmul(q * q, square_keys) * (scale * scale);
   const at::Tensor size = s.abs() + squares.clamp_min(0).sqrt();
   const double sum_unit = u.accumulate * std::sqrt(static_cast<double>(q.size(3)));
   const double stored_once = u.result * u.result / 3.0;
@@ -80,8 +81,9 @@ at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const
   at::Tensor of_query = q.square() * stored_once;
   if (of_q.variance.defined()) of_query = of_query + of_q.variance;
   of_query = of_query * (scale * scale);
+  at::Tensor moves;  // of each score, by its query
+  if (work > kMostWork || of_q.variance.defined()) moves = at::matmul(of_query, square_keys);
   if (work > kMostWork) {
-    const at::Tensor moves = at::matmul(of_query, turned(keys * keys));
     total = total + (p * moves).sum(-1, true) * spread(p);
   } else {
     const at::Tensor moved = at::einsum("rhsc,rhci,rhcd->rhsid", {p, keys, values}) -
@@ -98,8 +100,7 @@ at::Tensor attention_bound(const ModelConfig& config, const at::Tensor& q, const
     const at::Tensor x = pair_squares(q).sqrt() * noise->angle;
     worst = worst + at::matmul(x, turned(pair_squares(keys).sqrt())) * scale;
   }
-  const at::Tensor all =
-      of_q.variance.defined() ? variance + at::matmul(of_query, turned(keys * keys)) : variance;
+  const at::Tensor all = of_q.variance.defined() ? variance + moves : variance;
   const at::Tensor plain = p * (worst + u.lambda * u.lambda * all);
   const at::Tensor passed = at::matmul(plain, values.abs()) + context.abs() * plain.sum(-1, true);
   const at::Tensor bound = u.lambda * total.sqrt() + passed;

@@ -18,6 +18,7 @@ struct Command {
   std::string_view details;  // paragraphs and examples
   std::span<const Option> options;
   Result<int> (*run)(const Arguments& arguments);
+  bool wraps = false;  // its first word begins another command, with options of its own
 };
 
 #define PS_COMMAND(name) const Command& name##_command();

@@ -44,9 +44,6 @@ int fail(const Error& error) {
   return error.kind == Error::Kind::kInput ? 2 : 3;
 }
 
-// What follows the command's own options is another command, with options of its own.
-bool wraps(const Command& command) { return command.usage.ends_with(" COMMAND..."); }
-
 int run(std::span<const std::string> words) {
   if (words.empty()) {
     std::fputs(overview().c_str(), stderr);
@@ -68,13 +65,13 @@ int run(std::span<const std::string> words) {
     if (command.name != name) continue;
     const std::span<const std::string> rest = words.subspan(1);
     for (const std::string& word : rest) {
-      if (word == "--" || (wraps(command) && &word != rest.data())) break;
+      if (word == "--" || (command.wraps && &word != rest.data())) break;
       if (word != "--help" && word != "-h" && !asks) continue;
       print(help_text(command));
       return 0;
     }
     const Result<Arguments> arguments =
-        Arguments::parse(name, rest, command.options, wraps(command));
+        Arguments::parse(name, rest, command.options, command.wraps);
     if (!arguments.ok()) return fail(arguments.error());
     const Result<int> code = command.run(arguments.value());
     return code.ok() ? code.value() : fail(code.error());

@@ -7,17 +7,26 @@
 
 namespace ps::cli {
 
+namespace {
+
+// The uppermost folder on the way to `path` that is not there; empty: all are.
+std::filesystem::path first_missing(std::filesystem::path path) {
+  std::error_code ec;
+  std::filesystem::path out;
+  for (; path.has_relative_path() && !std::filesystem::exists(path, ec); path = path.parent_path())
+    out = path;
+  return out;
+}
+
+}  // namespace
+
 Result<void> probe_output(const std::filesystem::path& path) {
   namespace fs = std::filesystem;
   std::error_code ec;
   const std::string who = "uid " + std::to_string(::getuid());
   if (path.empty()) return bad_input("output", "the path is empty");
   if (fs::is_directory(path, ec)) return bad_input(path.string(), "is a folder", "a file to write");
-  fs::path missing;
-  for (fs::path p = fs::absolute(path, ec).lexically_normal().parent_path();
-       p.has_relative_path() && !fs::exists(p, ec); p = p.parent_path()) {
-    missing = p;
-  }
+  const fs::path missing = first_missing(fs::absolute(path, ec).lexically_normal().parent_path());
   if (!missing.empty()) {
     return bad_input(path.string(),
                      "cannot be written by " + who + ": no folder " + missing.string(),
@@ -33,11 +42,7 @@ Result<void> probe_output_dir(const std::filesystem::path& dir) {
   namespace fs = std::filesystem;
   std::error_code ec;
   if (dir.empty()) return bad_input("output", "the path is empty");
-  fs::path first;  // what is not there yet
-  for (fs::path p = fs::absolute(dir, ec).lexically_normal();
-       p.has_relative_path() && !fs::exists(p, ec); p = p.parent_path()) {
-    first = p;
-  }
+  const fs::path whole = fs::absolute(dir, ec).lexically_normal(), first = first_missing(whole);
   Result<void> made = ensure_directory(dir);
   if (made.ok()) {
     const auto file = TempFile::create(dir / "probe");
@@ -49,7 +54,7 @@ Result<void> probe_output_dir(const std::filesystem::path& dir) {
     }
   }
   // Only folders, and only empty ones.
-  for (fs::path p = fs::absolute(dir, ec).lexically_normal(); !first.empty(); p = p.parent_path()) {
+  for (fs::path p = whole; !first.empty(); p = p.parent_path()) {
     if (p.has_filename()) ::rmdir(p.c_str());
     if (p == first) break;
   }

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "core/text.h"
 #include "diff/shard/rank_engine.h"
 
 namespace ps::cli {
@@ -42,14 +43,7 @@ void take_own_gpu(std::int64_t local_rank) {
   const char* given = std::getenv("CUDA_VISIBLE_DEVICES");
   std::string own = std::to_string(local_rank);
   if (given != nullptr) {
-    std::vector<std::string> devices(1);
-    for (const char c : std::string(given)) {
-      if (c == ',') {
-        devices.emplace_back();
-      } else {
-        devices.back() += c;
-      }
-    }
+    const std::vector<std::string> devices = split_at(given, ',');
     if (devices.size() == 1) return;  // the launcher has chosen
     const auto index = static_cast<std::size_t>(local_rank);
     own = index < devices.size() ? devices[index] : "";  // none left: CUDA says so

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <optional>
 
+#include "core/text.h"
+
 namespace ps {
 
 namespace {

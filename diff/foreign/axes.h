@@ -31,8 +31,7 @@ struct Layout {
   std::vector<Axis> part(std::size_t i) const;
   std::size_t split_axis() const;  // axes.size(): nothing is cut
 };
-std::vector<std::string> split_at(std::string_view text, char c);  // empty parts are kept
-bool is_number(std::string_view text);                             // 1 to 9 digits
+bool is_number(std::string_view text);  // 1 to 9 digits
 Result<Layout> parse_layout(std::string_view text, const std::string& where);
 
 // Who the rows of a flattened batch, and the slots of a paged cache, belong to.

@@ -3,6 +3,7 @@
 #include <numeric>
 #include <set>
 
+#include "core/text.h"
 #include "diff/foreign/axes.h"
 #include "diff/shard/geometry.h"
 
@@ -17,16 +18,6 @@ const std::set<std::string, std::less<>>& letters() {
 }
 
 }  // namespace
-
-std::vector<std::string> split_at(std::string_view text, char c) {
-  std::vector<std::string> out;
-  while (true) {
-    const std::size_t at = text.find(c);
-    out.emplace_back(text.substr(0, at));
-    if (at == text.npos) return out;
-    text.remove_prefix(at + 1);
-  }
-}
 
 bool is_number(std::string_view s) {
   return !s.empty() && s.size() < 10 &&

@@ -6,6 +6,7 @@
 
 #include "core/file.h"
 #include "core/points.h"
+#include "core/text.h"
 #include "diff/foreign/axes.h"
 
 namespace ps {

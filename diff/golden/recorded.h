@@ -29,6 +29,7 @@ struct RecordedGolden {
   std::map<RecordedKey, Digest> points;
 };
 
+std::string recorded_text(const RecordedGolden& golden);  // golden.json
 Result<RecordedGolden> read_recorded(const std::filesystem::path& dir);
 
 struct RecordRequest {

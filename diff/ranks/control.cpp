@@ -19,7 +19,7 @@ int exit_code_of(const Error& error) { return error.kind == Error::Kind::kInput 
 Result<std::unique_ptr<Control>> Control::join(const RankPlace& place, const ControlTimes& times) {
   std::unique_ptr<Control> out(new Control(place, times));
   if (place.rank == 0) {
-    PS_TRY(Listener listener, listen_at(ports_of(place)));
+    PS_TRY(Socket listener, listen_at(ports_of(place)));
     out->server_ = std::make_unique<ControlServer>(std::move(listener), place, times);
   }
   PS_TRY_VOID(out->connect());
@@ -60,7 +60,7 @@ Result<void> Control::connect() {
     }
     if (Clock::now() - begun > times_.join) {
       const std::string waited = std::to_string(times_.join.count() / 1000) + " s";
-      return machine_error("rank " + std::to_string(place_.rank),
+      return machine_error(rank_name(place_.rank),
                            "cannot reach rank 0 within " + waited + ": " + error->line());
     }
     std::this_thread::sleep_for(kRetry);

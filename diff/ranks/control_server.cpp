@@ -13,8 +13,6 @@ constexpr std::string_view kProtocol = "parscope-ranks/1";
 constexpr std::chrono::milliseconds kTick{100};
 constexpr std::chrono::milliseconds kLastWords{5000};  // to hear the others' farewell
 
-std::string rank_name(std::int64_t rank) { return "rank " + std::to_string(rank); }
-
 std::string doing(const std::string& what) {
   return what.empty() ? "" : "; last heard of in " + what;
 }
@@ -30,7 +28,7 @@ std::string hello_of(const RankPlace& place) {
          std::to_string(place.size) + " " + std::to_string(place.rank);
 }
 
-ControlServer::ControlServer(Listener listener, const RankPlace& place, const ControlTimes& times)
+ControlServer::ControlServer(Socket listener, const RankPlace& place, const ControlTimes& times)
     : listener_(std::move(listener)),
       place_(place),
       times_(times),
@@ -64,7 +62,7 @@ void ControlServer::run() {
   while (true) {
     if (stop_ && !asked_to_stop) asked_to_stop = Clock::now();
     if (asked_to_stop && (all_left() || Clock::now() - *asked_to_stop > kLastWords)) return;
-    std::vector<pollfd> fds{{listener_.socket.fd(), POLLIN, 0}};
+    std::vector<pollfd> fds{{listener_.fd(), POLLIN, 0}};
     std::vector<Client*> of_fd{nullptr};
     for (const auto& client : clients_) {
       if (client->gone) continue;
@@ -76,7 +74,7 @@ void ControlServer::run() {
       if (fds[i].revents != 0) read(*of_fd[i]);
     }
     if ((fds[0].revents & POLLIN) != 0) {
-      const int fd = ::accept4(listener_.socket.fd(), nullptr, nullptr, SOCK_CLOEXEC);
+      const int fd = ::accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC);
       if (fd >= 0) {
         auto client = std::make_unique<Client>();
         client->socket = Socket(fd);

@@ -26,7 +26,7 @@ std::string hello_of(const RankPlace& place);
 
 class ControlServer {
  public:
-  ControlServer(Listener listener, const RankPlace& place, const ControlTimes& times);
+  ControlServer(Socket listener, const RankPlace& place, const ControlTimes& times);
   ~ControlServer();  // waits until all ranks have left
 
  private:
@@ -50,13 +50,13 @@ class ControlServer {
   bool all_left() const;
   std::string missing() const;
 
-  Listener listener_;
+  Socket listener_;
   RankPlace place_;
   ControlTimes times_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::map<std::string, std::string> values_;
   std::map<std::string, std::vector<Client*>> waiting_;
-  Clock::time_point begun_, beaten_, ended_;
+  Clock::time_point begun_, beaten_;
   std::int64_t joined_ = 0;
   bool welcomed_ = false, aborted_ = false;
   std::atomic<bool> stop_{false};

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/temp_file.h"
+#include "core/text.h"
 
 namespace ps {
 
@@ -110,7 +111,7 @@ std::string Socket::own_address() const {
   return out;
 }
 
-Result<Listener> listen_at(const std::vector<std::int64_t>& ports) {
+Result<Socket> listen_at(const std::vector<std::int64_t>& ports) {
   int error = 0;
   for (const std::int64_t port : ports) {
     for (const int family : {AF_INET6, AF_INET}) {
@@ -136,7 +137,7 @@ Result<Listener> listen_at(const std::vector<std::int64_t>& ports) {
       const auto* plain = reinterpret_cast<const sockaddr*>(&address);
       constexpr int kWaiting = 128;
       if (::bind(socket.fd(), plain, length) == 0 && ::listen(socket.fd(), kWaiting) == 0) {
-        return Listener{std::move(socket), port};
+        return Result<Socket>(std::move(socket));
       }
       error = errno;
       if (error == EADDRINUSE) break;
@@ -183,14 +184,7 @@ std::string packed(const Error& error) {
 }
 
 Error unpacked_error(std::string_view text) {
-  std::vector<std::string> parts(1);
-  for (const char c : text) {
-    if (c == kSeparator) {
-      parts.emplace_back();
-    } else {
-      parts.back() += c;
-    }
-  }
+  std::vector<std::string> parts = split_at(text, kSeparator);
   constexpr std::size_t kParts = 5;
   parts.resize(kParts);
   const auto make = parts[0] == "input" ? bad_input : machine_error;

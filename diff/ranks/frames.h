@@ -54,12 +54,8 @@ class Socket {
   std::string received_;
 };
 
-struct Listener {
-  Socket socket;
-  std::int64_t port = 0;
-};
 // Listens on all of this machine's addresses, at the first free one of the ports.
-Result<Listener> listen_at(const std::vector<std::int64_t>& ports);
+Result<Socket> listen_at(const std::vector<std::int64_t>& ports);
 // A connection to one port, or why there is none.
 Result<Socket> connect_to(const std::string& host, std::int64_t port);
 

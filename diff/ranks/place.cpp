@@ -98,4 +98,6 @@ std::vector<std::int64_t> ports_of(const RankPlace& place) {
   return out;
 }
 
+std::string rank_name(std::int64_t rank) { return "rank " + std::to_string(rank); }
+
 }  // namespace ps

@@ -30,5 +30,6 @@ Result<std::optional<RankPlace>> rank_place(const Environment& environment);
 Result<std::optional<RankPlace>> rank_place();  // of this process
 
 std::vector<std::int64_t> ports_of(const RankPlace& place);  // to be tried, in order
+std::string rank_name(std::int64_t rank);                    // in messages: "rank 3"
 
 }  // namespace ps

@@ -15,8 +15,6 @@ namespace {
 constexpr std::size_t kIntent = 512;  // bytes that ranks compare before each exchange
 constexpr std::chrono::seconds kDefaultPatience{1800};
 
-std::string rank_name(std::int64_t rank) { return "rank " + std::to_string(rank); }
-
 // A rank that lives and does not come is waited for this long: rank 0 may judge for minutes.
 Result<std::chrono::milliseconds> patience() {
   const char* given = std::getenv("PARSCOPE_RANK_TIMEOUT");

@@ -73,7 +73,7 @@ struct Suite {
   }
 };
 
-Suite verdict_suite(const Report& report, const std::string& subject) {
+Suite verdict_suite(const Report& report, const std::string& subject, const std::string& capture) {
   Suite suite;
   suite.name = "verdict";
   const int code = exit_code(report);
@@ -81,7 +81,7 @@ Suite verdict_suite(const Report& report, const std::string& subject) {
   std::vector<std::string> body = {words};
   if (report.first_divergence) {
     body.push_back("first divergence: " + place_text(*report.first_divergence));
-    body.push_back("view: " + to_string(link_to(capture_of(report), *report.first_divergence)));
+    body.push_back("view: " + to_string(link_to(capture, *report.first_divergence)));
   }
   if (report.baseline) {
     for (const std::string& line : baseline_lines(*report.baseline, 20)) body.push_back(line);
@@ -91,11 +91,10 @@ Suite verdict_suite(const Report& report, const std::string& subject) {
   return suite;
 }
 
-Suite points_suite(const Report& report) {
+Suite points_suite(const Report& report, const std::string& capture) {
   Suite suite;
   suite.name = "points";
   const bool fails = exit_code(report) != 0;
-  const std::string capture = capture_of(report);
   for (const PointRow& row : report.points) {
     const std::string place =
         "step " + std::to_string(row.step) + ".rank " + std::to_string(row.rank);
@@ -105,18 +104,17 @@ Suite points_suite(const Report& report) {
                                 ", " + std::to_string(row.compared) + " cells compared";
     const bool passes = row.status == PointStatus::kOk || row.status == PointStatus::kHealed;
     // A point that was only fed wrong values, or not compared, is no failure of its own.
-    const char* element = passes ? "" : is_bad(row) && fails ? "failure" : "skipped";
-    const bool failure = is_bad(row) && fails && !passes;
+    const bool failure = !passes && is_bad(row) && fails;
+    const char* element = passes ? "" : failure ? "failure" : "skipped";
     suite.add(place, row.point, element, status + ": " + numbers,
               failure ? xml("view: " + to_string(link_to(capture, row))) : "");
   }
   return suite;
 }
 
-Suite findings_suite(const Report& report) {
+Suite findings_suite(const Report& report, const std::string& capture) {
   Suite suite;
   suite.name = "findings";
-  const std::string capture = capture_of(report);
   for (const Finding& f : report.findings) {
     const bool fails = f.severity == Severity::kError && exit_code(report) != 0;
     const char* element = fails ? "failure" : is_accepted(f) ? "skipped" : "system-out";
@@ -134,8 +132,10 @@ Suite findings_suite(const Report& report) {
 }  // namespace
 
 std::string report_junit(const Report& report, const std::string& subject) {
-  const std::vector<Suite> suites = {verdict_suite(report, subject), points_suite(report),
-                                     findings_suite(report)};
+  const std::string capture = capture_of(report);
+  const std::vector<Suite> suites = {verdict_suite(report, subject, capture),
+                                     points_suite(report, capture),
+                                     findings_suite(report, capture)};
   Suite sum;
   std::string body;
   for (const Suite& suite : suites) {

@@ -67,7 +67,8 @@ Json rules_of(const Report& report, std::map<std::string, int>& index) {
   return rules;
 }
 
-Json result_of(const Report& report, const Finding& f, int rule, const std::string& artifact) {
+Json result_of(const Report& report, const Finding& f, int rule, const std::string& artifact,
+               const std::string& capture) {
   std::string words = f.message.empty() ? f.id : f.message;
   if (!f.where.empty()) words += "\nwhere: " + f.where;
   if (!f.fix.empty()) words += "\nfix: " + f.fix;
@@ -89,7 +90,7 @@ Json result_of(const Report& report, const Finding& f, int rule, const std::stri
                    {"rank", f.rank},
                    {"class", f.fault_class},
                    {"confidence", to_string(f.confidence)}}}};
-  if (!f.point.empty()) result["properties"]["view"] = to_string(link_to(capture_of(report), f));
+  if (!f.point.empty()) result["properties"]["view"] = to_string(link_to(capture, f));
   if (!report.baseline) return result;
   const bool known = is_accepted(f);
   result["baselineState"] = known ? "unchanged" : "new";
@@ -105,9 +106,10 @@ Json result_of(const Report& report, const Finding& f, int rule, const std::stri
 std::string report_sarif(const Report& report, const std::string& artifact) {
   std::map<std::string, int> index;
   Json driver = {{"name", "parscope"}, {"rules", rules_of(report, index)}};
+  const std::string capture = capture_of(report);
   Json results = Json::array();
   for (const Finding& f : report.findings) {
-    results.push_back(result_of(report, f, index.at(f.id), artifact));
+    results.push_back(result_of(report, f, index.at(f.id), artifact, capture));
   }
   Json run = {{"tool", {{"driver", std::move(driver)}}},
               {"results", std::move(results)},

@@ -130,6 +130,7 @@ class Writer {
 
   void findings() {
     const Finding* cause = cause_of(report_);
+    const std::string capture = report_.findings.empty() ? "" : capture_of(report_);
     std::size_t shown = 0, hidden = 0;
     for (const Finding& f : report_.findings) {
       if (&f == cause || (style_.quiet && f.severity == Severity::kInfo)) continue;
@@ -138,12 +139,12 @@ class Writer {
         continue;
       }
       ++shown;
-      finding(f);
+      finding(f, capture);
     }
     if (hidden > 0) out_ += "  " + more_text(hidden) + "\n";
   }
 
-  void finding(const Finding& f) {
+  void finding(const Finding& f, const std::string& capture) {
     const std::string severity(to_string(f.severity));
     std::string head = f.id;
     const std::string place = place_text(f);
@@ -158,7 +159,7 @@ class Writer {
     about(f, "      ", "      fix: ");
     // Never broken over lines: it is copied whole.
     if (f.severity == Severity::kError && !f.point.empty() && !report_.points.empty())
-      out_ += "      view: " + to_string(link_to(capture_of(report_), f)) + "\n";
+      out_ += "      view: " + to_string(link_to(capture, f)) + "\n";
   }
 
   void points() {

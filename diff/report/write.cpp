@@ -113,7 +113,7 @@ Result<void> write_reports(const Report& report, const std::string& subject,
   if (!options.dir.empty()) {
     PS_TRY_VOID(prepare_report_dir(options.dir));
     std::vector<ReportPicture> pictures = pictures_of(report, subject, options);
-    if (options.more) {
+    if (options.more && exit_code(report) != 0) {
       for (ReportPicture& p : options.more(report, options.dir)) pictures.push_back(std::move(p));
     }
     std::vector<std::pair<std::string, std::string>> files;

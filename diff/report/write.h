@@ -32,7 +32,7 @@ struct ReportOptions {
   std::string artifact;  // the file or folder that was examined, for SARIF and annotations;
                          // empty: the subject
   std::vector<TensorPicture> pictures;  // of the worst tensors; only the first few are drawn
-  // Pictures that somebody else draws, from the report as it is written: the viewer's.
+  // Pictures that somebody else draws of a report that fails, as it is written: the viewer's.
   std::function<std::vector<ReportPicture>(const Report&, const std::filesystem::path& dir)> more;
 };
 

@@ -54,13 +54,15 @@ std::vector<std::int64_t> fused_wanted(const ModelConfig& config, const Plan& pl
 
 }  // namespace
 
-std::vector<std::string> coverage_problems(const Plan& named, const ModelConfig& config) {
-  // The rules are about Llama's names; a family's are the same tensors.
-  PlanOptions options = named.options;
-  options.family = nullptr;
-  const Result<Plan> renamed = make_plan(config, named.share.tp, options);
-  if (named.options.family != nullptr && !renamed.ok()) return {renamed.error().line()};
-  const Plan& plan = named.options.family != nullptr ? *renamed : named;
+std::vector<std::string> coverage_problems(const Plan& plan, const ModelConfig& config) {
+  if (plan.options.family != nullptr) {
+    // The rules are about Llama's names; a family's are the same tensors.
+    PlanOptions options = plan.options;
+    options.family = nullptr;
+    const Result<Plan> renamed = make_plan(config, plan.share.tp, options);
+    if (!renamed.ok()) return {renamed.error().line()};
+    return coverage_problems(*renamed, config);
+  }
   std::vector<std::string> problems;
   std::map<std::pair<std::string, std::string>, Reads> all;  // by source and destination
   for (const PlanRecord& record : plan.records) {

@@ -5,12 +5,12 @@
 
 namespace ps::view {
 
-namespace {
-
 bool classes_differ(double a, double e) {
   return std::isnan(a) != std::isnan(e) || std::isinf(a) != std::isinf(e) ||
          (std::isinf(a) && a != e);
 }
+
+namespace {
 
 // Calls use(row, first cell) for every query's row of a 4-D tensor.
 template <class Use>

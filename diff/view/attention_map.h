@@ -19,6 +19,8 @@ struct Thumbnail {
   double largest = 0, worst = 0;     // of value, of error
   bool any_broken = false;
 };
+// NaN, infinities and numbers in each other's place.
+bool classes_differ(double a, double e);
 // `plane` is row * heads + head of a [rows, heads, queries, keys] tensor. `expected` may be null;
 // it is not looked at where its shape differs.
 Thumbnail thumbnail(const TensorView& actual, const TensorView* expected, std::int64_t plane,

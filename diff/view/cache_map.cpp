@@ -7,6 +7,7 @@
 #include <set>
 
 #include "diff/lint/cache.h"
+#include "diff/view/attention_map.h"
 
 namespace ps::view {
 
@@ -272,9 +273,7 @@ std::vector<double> slot_errors(const TensorView& actual, const TensorView& expe
         const double a = value_at(actual, at), e = value_at(expected, at);
         if (std::isfinite(e)) most = std::max(most, std::fabs(e));
         if (std::isnan(error)) continue;
-        const bool classes_differ = std::isfinite(a) != std::isfinite(e) ||
-                                    std::isnan(a) != std::isnan(e) || (std::isinf(a) && a != e);
-        if (classes_differ) {
+        if (classes_differ(a, e)) {
           error = NAN;
         } else if (std::isfinite(a)) {
           error = std::max(error, std::fabs(a - e));

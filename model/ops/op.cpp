@@ -1,19 +1,9 @@
 #include "model/ops/op.h"
 
+#include "core/text.h"
+
 namespace ps {
 namespace {
-
-std::vector<std::string> split_at(std::string_view text, char separator) {
-  std::vector<std::string> parts(1);
-  for (const char c : text) {
-    if (c == separator) {
-      parts.emplace_back();
-    } else {
-      parts.back() += c;
-    }
-  }
-  return parts;
-}
 
 bool type_fits(char type, DType dtype) {
   switch (type) {

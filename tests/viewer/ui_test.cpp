@@ -1,6 +1,4 @@
 // Every command, key, panel, layout and link, with real input events and no window.
-#include <cstdlib>
-#include <filesystem>
 #include <iterator>
 #include <random>
 #include <set>
@@ -9,9 +7,6 @@
 
 #include <imgui_internal.h>
 
-#include "core/file.h"
-#include "diff/picture/png.h"
-#include "tests/support/paths.h"
 #include "tests/support/temp_dir.h"
 #include "tests/viewer/stage_fixture.h"
 #include "viewer/app/commands.h"

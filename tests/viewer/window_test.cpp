@@ -7,28 +7,16 @@
 #include <sstream>
 #include <thread>
 
+#include "diff/picture/png.h"
 #include "diff/report/link.h"
 #include "diff/report/stored.h"
-#include "tests/support/program.h"
+#include "tests/support/processes.h"
 #include "tests/viewer/stage_fixture.h"
 
 namespace ps::viewer {
 namespace {
 
 std::string viewer_program() { return binary_dir() + "/parscope-viewer"; }
-
-std::string base64_of(const std::string& bytes) {
-  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    unsigned n = 0;
-    for (std::size_t k = 0; k < 3; ++k)
-      n = n << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0u);
-    for (std::size_t k = 0; k < 4; ++k)
-      out += i + k > bytes.size() ? '=' : kDigits[n >> (18 - 6 * k) & 63];
-  }
-  return out;
-}
 
 // A display of its own, gone with the object.
 class Display_ {
@@ -173,7 +161,7 @@ TEST(ViewerProgram, ReportEmbedsItsPictures) {
   ASSERT_EQ(view.code, 0) << view.err;
   const std::string png = get_file(dir / "x.png"), html = get_file(report + "/report.html");
   EXPECT_TRUE(png == get_file(report + "/view-divergence.png"));
-  EXPECT_TRUE(html.find(base64_of(png)) != std::string::npos);
+  EXPECT_TRUE(html.find(base64(png)) != std::string::npos);
   EXPECT_NE(html.find("parscope view bad --screenshot view-divergence.png --panel divergence "
                       "--size 1000x720"),
             std::string::npos);
@@ -193,23 +181,21 @@ TEST(ViewerWindow, TakesLinksFromAnotherProgram) {
       "parscope:" + capture_of(*read_report(shared_scene().report / "report.json")) +
       "?step=0&point=model.norm&token=3";
   EXPECT_EQ(run_program({viewer_program(), link}, environment).code, 2);  // none runs yet
-  Ran window;
-  std::thread open([&] {
-    window = run_program({viewer_program(), shared_scene().report.string()}, environment);
-  });
+  Process open({viewer_program(), shared_scene().report.string()}, environment);
   Ran told;
-  for (int i = 0; i < 200; ++i) {
-    told = run_program({viewer_program(), link}, environment);
-    if (told.code == 0) break;
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
+  comes_true(
+      [&] {
+        told = run_program({viewer_program(), link}, environment);
+        return told.code == 0;
+      },
+      std::chrono::seconds(30));
   EXPECT_EQ(told.code, 0) << told.err;
   const Ran other =
       run_program({viewer_program(), "parscope:0123456789abcdef?step=0"}, environment);
   EXPECT_EQ(other.code, 2);
   EXPECT_NE(other.err.find("another capture"), std::string::npos) << other.err;
   EXPECT_EQ(run_program({viewer_program(), "--reuse", "--do", "quit"}, environment).code, 0);
-  open.join();
+  const Ran window = open.wait(std::chrono::seconds(30));
   EXPECT_EQ(window.code, 0) << window.err;
 }
 

@@ -54,8 +54,7 @@ std::pair<std::ptrdiff_t, std::ptrdiff_t> matrix_axes(const Display& display,
 
 std::vector<NamedAxis> shown_axes(const App& app) {
   const Selection& s = app.state.selection;
-  const TensorView* tensor = app.session.actual(s.run, s.step, s.rank, s.point);
-  if (tensor == nullptr) tensor = app.session.expected(s.step, s.rank, s.point);
+  const TensorView* tensor = app.session.shown(s.run, s.step, s.rank, s.point);
   if (tensor == nullptr) return {};
   return app.session.axes(s.step, s.rank, s.point, tensor->shape);
 }

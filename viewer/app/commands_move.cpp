@@ -2,11 +2,9 @@
 // keyboard.
 #include <algorithm>
 
-#include "core/points.h"
 #include "viewer/app/app.h"
 #include "viewer/app/command_words.h"
 #include "viewer/app/commands.h"
-#include "viewer/app/panels.h"
 
 namespace ps::viewer {
 
@@ -51,8 +49,7 @@ void shift(Selection& s, const NamedAxis& axis, std::int64_t by) {
 
 std::int64_t size_of(const App& app, const char* point, std::size_t axis) {
   const Selection& s = app.state.selection;
-  const TensorView* tensor = app.session.actual(s.run, s.step, s.rank, point);
-  if (tensor == nullptr) tensor = app.session.expected(s.step, s.rank, point);
+  const TensorView* tensor = app.session.shown(s.run, s.step, s.rank, point);
   if (tensor == nullptr || tensor->shape.size() <= axis) return 0;
   return tensor->shape[tensor->shape.size() - 1 - axis];
 }

@@ -54,6 +54,10 @@ class Session {
   RunPtr run(std::int64_t index) const;  // null when there is none
   const RunPtr& reference() const { return reference_; }
   const std::vector<std::shared_ptr<const mask::Source>>& masks() const { return masks_; }
+  // Masks were opened by themselves, and nothing beside them.
+  bool only_masks() const {
+    return !masks_.empty() && runs_.empty() && reference_ == nullptr && report(0) == nullptr;
+  }
   const std::optional<ModelConfig>& model() const { return model_; }
   // The model's config: the one that was opened, else what a trace says of it.
   const ModelConfig* config() const;
@@ -67,6 +71,12 @@ class Session {
   const TensorView* actual(std::int64_t run, std::int64_t step, std::int64_t rank,
                            std::string_view point) const;
   const TensorView* expected(std::int64_t step, std::int64_t rank, std::string_view point) const;
+  // The run's, else the reference's; null where neither has it.
+  const TensorView* shown(std::int64_t run, std::int64_t step, std::int64_t rank,
+                          std::string_view point) const {
+    const TensorView* tensor = actual(run, step, rank, point);
+    return tensor != nullptr ? tensor : expected(step, rank, point);
+  }
   std::vector<NamedAxis> axes(std::int64_t step, std::int64_t rank, std::string_view point,
                               const Shape& shape) const;
   // Steps of forward passes and ranks that the runs or the report have, in order.

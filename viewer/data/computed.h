@@ -14,12 +14,16 @@ namespace ps::viewer {
 template <class Key, class Model>
 class Computed {
  public:
+  // What get() would hand back without work; null: the key is new.
+  const std::shared_ptr<const Model>* made(const Key& key) const {
+    return slot_->key && *slot_->key == key ? &slot_->model : nullptr;
+  }
   // The model of `key`; null while a job makes it. `make(stop)` gives a shared_ptr<const Model> and
   // touches nothing that the panel or the app changes.
   template <class Make>
   std::shared_ptr<const Model> get(App& app, const std::string& name, const Key& key, bool at_once,
                                    Make make) {
-    if (slot_->key && *slot_->key == key) return slot_->model;
+    if (const auto* known = made(key)) return *known;
     slot_->key = key;
     slot_->model = nullptr;
     if (at_once) {

@@ -30,12 +30,10 @@ std::optional<std::int64_t> at_axis(const HistoryPlace& p, const NamedAxis& axis
     at = p.head;
   } else if (axis.name == "kv_head") {
     at = p.kv_head;
-  } else if (axis.name == "query") {
+  } else if (axis.name == "query" || axis.name == "token") {
     at = of_key ? p.key_token : p.token;
   } else if (axis.name == "key" || axis.name == "slot") {
     at = p.slot;
-  } else if (axis.name == "token") {
-    at = of_key ? p.key_token : p.token;
   } else {
     return std::nullopt;
   }
@@ -144,8 +142,7 @@ HistoryPlace history_place(const Session& session, const Selection& s) {
   const std::int64_t heads = config == nullptr ? 1 : std::max<std::int64_t>(config->heads, 1);
   const std::int64_t kv_heads = config == nullptr ? 1 : std::max<std::int64_t>(config->kv_heads, 1);
   // What the selected point has says which of the coordinates are meant.
-  const TensorView* shown = session.actual(s.run, s.step, s.rank, s.point);
-  if (shown == nullptr) shown = session.expected(s.step, s.rank, s.point);
+  const TensorView* shown = session.shown(s.run, s.step, s.rank, s.point);
   const std::vector<NamedAxis> axes = shown == nullptr
                                           ? std::vector<NamedAxis>()
                                           : session.axes(s.step, s.rank, s.point, shown->shape);
@@ -187,9 +184,6 @@ HistoryPlace history_place(const Session& session, const Selection& s) {
 std::shared_ptr<const HistoryModel> made_history(const Session& session, const HistoryPlace& place,
                                                  double tolerance, const std::stop_token& stop) {
   auto m = std::make_shared<HistoryModel>();
-  m->run = session.run(place.run);
-  m->reference = session.reference();
-  m->place = place;
   for (const std::string& point : session.points(place.run, place.step, place.rank)) {
     if (stop.stop_requested()) return m;
     const auto ref = find_point(point);

@@ -37,8 +37,6 @@ struct HistoryRow {
 };
 
 struct HistoryModel {
-  RunPtr run, reference;
-  HistoryPlace place;
   std::vector<HistoryRow> rows;
   std::ptrdiff_t first = -1;  // row that differs first
 };

@@ -40,7 +40,6 @@ double Magnitudes::share(const Magnitude& m) const {
 std::shared_ptr<const Magnitudes> made_magnitudes(const RunPtr& run, std::int64_t step,
                                                   std::int64_t rank, const std::stop_token& stop) {
   auto out = std::make_shared<Magnitudes>();
-  out->run = run;
   if (run == nullptr) return out;
   for (std::size_t i = 0; i < run->trace.steps().size(); ++i) {
     const TraceStep& s = run->trace.steps()[i];

@@ -17,7 +17,6 @@ struct Magnitude {
 };
 
 struct Magnitudes {
-  RunPtr run;
   std::map<std::string, Magnitude, std::less<>> points;
   double low = 0, high = 0;  // rms, over all points that are not zero
   // Where the point stands between low and high, by logarithm.

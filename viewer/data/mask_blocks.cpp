@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/points.h"
 #include "core/sparse_attention.h"
 #include "viewer/data/places.h"
 

@@ -40,9 +40,7 @@ std::int64_t mask_bytes(const MaskWork& work, const MaskKey& key) {
 }
 
 bool looks_at_masks(const App& app) {
-  const bool only_masks = !app.session.masks().empty() && app.session.runs().empty() &&
-                          app.session.reference() == nullptr && app.session.report(0) == nullptr;
-  return only_masks || (app.state.panel == "mask" && !app.session.empty());
+  return app.session.only_masks() || (app.state.panel == "mask" && !app.session.empty());
 }
 
 void go_to_mask_cell(App& app, const view::CellAt& cell) {
@@ -65,12 +63,12 @@ Result<bool> go_to_mask_error(App& app, int direction) {
   if (!here->pair.expected || !here->pair.actual) return false;
   const Selection& s = app.state.selection;
   const view::CellAt at{s.at("query"), s.at("key")};
-  const auto say = [&](const MaskModel& m, const view::CellAt& cell) {
+  const auto say = [&](const view::PlanePair& pair, const view::CellAt& cell) {
     app.say("wrong cell at query " + std::to_string(cell.first) + " key " +
             std::to_string(cell.second) + ": " +
-            (m.pair.actual->at(cell.first, cell.second) ? "a leak" : "hidden") + "; " +
-            std::to_string(m.pair.leaks) + (m.pair.leaks == 1 ? " leak, " : " leaks, ") +
-            std::to_string(m.pair.hides) + " hidden in this plane");
+            (pair.actual->at(cell.first, cell.second) ? "a leak" : "hidden") + "; " +
+            std::to_string(pair.leaks) + (pair.leaks == 1 ? " leak, " : " leaks, ") +
+            std::to_string(pair.hides) + " hidden in this plane");
     go_to_mask_cell(app, cell);
     return true;
   };
@@ -78,23 +76,25 @@ Result<bool> go_to_mask_error(App& app, int direction) {
     const auto cell = direction == 0  ? here->pair.errors.first()
                       : direction > 0 ? view::next_piece(here->pair.errors, at)
                                       : view::previous_piece(here->pair.errors, at);
-    if (cell) return say(*here, *cell);
+    if (cell) return say(here->pair, *cell);
   }
   // Other planes of masks that were opened by themselves.
   const auto dims = here->set->dims();
   if (work.sources.empty() || !dims || dims->B * dims->H > 4096) return false;
+  const auto expected = here->set->get(here->expected_name),
+             actual = here->set->get(here->actual_name);
+  if (!expected.ok() || !actual.ok()) return false;
   const std::int64_t planes = dims->B * dims->H;
   const std::int64_t now = std::clamp<std::int64_t>(key.row, 0, dims->B - 1) * dims->H +
                            std::clamp<std::int64_t>(key.head, 0, dims->H - 1);
   for (std::int64_t i = 1; i < planes; ++i) {
     const std::int64_t plane = (now + (direction < 0 ? planes - i : i)) % planes;
-    key.row = plane / dims->H;
-    key.head = plane % dims->H;
-    const MaskModelPtr there = made_mask_model(work, key);
-    if (there->pair.errors.empty()) continue;
-    app.state.selection.cell["batch"] = key.row;
-    app.state.selection.cell["head"] = key.head;
-    if (const auto cell = there->pair.errors.first()) return say(*there, *cell);
+    const std::int64_t row = plane / dims->H, head = plane % dims->H;
+    const view::PlanePair there = view::pair_of(expected->get(), actual->get(), row, head);
+    if (there.errors.empty()) continue;
+    app.state.selection.cell["batch"] = row;
+    app.state.selection.cell["head"] = head;
+    if (const auto cell = there.errors.first()) return say(there, *cell);
   }
   return false;
 }

@@ -353,9 +353,7 @@ class AttentionPanel final : public Panel {
             }
             if (expected == nullptr) continue;
             const double e = value_at(*expected, first + r * columns + k);
-            const bool same_class = std::isfinite(a) == std::isfinite(e) &&
-                                    std::isnan(a) == std::isnan(e) && !(std::isinf(a) && a != e);
-            if (!same_class) broken = 2;
+            if (view::classes_differ(a, e)) broken = 2;
             if (std::isfinite(a) && std::isfinite(e))
               error = std::max(error, static_cast<float>(std::fabs(a - e)));
           }

@@ -88,6 +88,7 @@ class DivergencePanel final : public Panel {
     points_ = std::move(part.points);
     part.points = points_;
     strip_ = strip_of(part);
+    legend_ = legend_of(strip_);
     rows_.clear();
     by_name_.clear();
     for (const PointRow& row : points_) by_name_.emplace(row.point, &row);
@@ -138,10 +139,11 @@ class DivergencePanel final : public Panel {
                           wrong ? ImVec4(1, 0.62f, 0.38f, 1) : ImVec4(0.55f, 0.78f, 1, 1));
     ImGui::TextUnformatted(headline(*report_).c_str());
     ImGui::PopStyleColor();
-    if (!report_->points.empty()) ImGui::SameLine();
-    if (!report_->points.empty())
+    if (!report_->points.empty()) {
+      ImGui::SameLine();
       ImGui::TextDisabled(
           "%s", fitted(points_summary(*report_), ImGui::GetContentRegionAvail().x).c_str());
+    }
     if (report_->first_divergence) {
       const std::string words = "first: " + place_text(*report_->first_divergence);
       if (ImGui::Selectable(fitted(words, ImGui::GetContentRegionAvail().x).c_str()))
@@ -361,7 +363,7 @@ class DivergencePanel final : public Panel {
       return line + 6;
     }
     if (!compared_) return 0;
-    return strip_legend(strip_, draw);
+    return strip_legend(legend_, draw);
   }
 
   struct MagnitudeKey {
@@ -378,6 +380,7 @@ class DivergencePanel final : public Panel {
   bool compared_ = false;
   std::vector<PointRow> points_;
   Strip strip_;
+  std::vector<LegendEntry> legend_;
   std::vector<Row> rows_;
   std::map<std::string, const PointRow*> by_name_;
   std::set<std::string> lamps_;  // points that a finding names: look there, or distrust them

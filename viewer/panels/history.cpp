@@ -30,26 +30,19 @@ class HistoryPanel final : public Panel {
     }
     const Key key{app.session.version(), history_place(app.session, app.state.selection),
                   app.state.display.tolerance};
-    std::int64_t bytes = 0;
-    for (const RunPtr& run : {app.session.run(key.place.run), app.session.reference()}) {
-      if (run != nullptr) bytes = std::max(bytes, bytes_of(*run, key.place));
-    }
-    const auto model = models_.get(app, "history", key, bytes < (1 << 21),
-                                   [session = app.session, key](const std::stop_token& stop) {
-                                     return made_history(session, key.place, key.tolerance, stop);
-                                   });
+    const auto model = current(app, key);
     if (model == nullptr) {
       centred_text("Following the cell through the layer ...");
       return;
     }
-    faint_text(model->place.words());
+    faint_text(key.place.words());
     if (model->rows.empty()) {
       centred_text("This step has no point that the cell went through.");
       return;
     }
     if (model->first >= 0) {
       ImGui::TextColored(
-          ImVec4(1, 0.6f, 0.35f, 1), "%s",
+          kWrongInk, "%s",
           fitted("differs first at " + model->rows[static_cast<std::size_t>(model->first)].point,
                  ImGui::GetContentRegionAvail().x)
               .c_str());
@@ -61,6 +54,18 @@ class HistoryPanel final : public Panel {
   }
 
  private:
+  std::shared_ptr<const HistoryModel> current(App& app, const Key& key) {
+    if (const auto* known = models_.made(key)) return *known;
+    std::int64_t bytes = 0;
+    for (const RunPtr& run : {app.session.run(key.place.run), app.session.reference()}) {
+      if (run != nullptr) bytes = std::max(bytes, bytes_of(*run, key.place));
+    }
+    return models_.get(app, "history", key, bytes < (1 << 21),
+                       [session = app.session, key](const std::stop_token& stop) {
+                         return made_history(session, key.place, key.tolerance, stop);
+                       });
+  }
+
   static std::int64_t bytes_of(const Run& run, const HistoryPlace& place) {
     std::int64_t bytes = 0;
     for (std::size_t i = 0; i < run.trace.steps().size(); ++i) {
@@ -91,8 +96,7 @@ class HistoryPanel final : public Panel {
     ImGui::PushFont(ui.mono, 0.0f);
     const bool here = r.point == app.state.selection.point;
     if (r.differs())
-      ImGui::PushStyleColor(ImGuiCol_Text,
-                            first ? ImVec4(1, 0.6f, 0.35f, 1) : ImVec4(0.86f, 0.74f, 0.62f, 1));
+      ImGui::PushStyleColor(ImGuiCol_Text, first ? kWrongInk : ImVec4(0.86f, 0.74f, 0.62f, 1));
     const std::string label = (first ? "> " : "  ") + r.point + (r.of_key ? "  (key)" : "");
     const bool chosen = ImGui::Selectable(label.c_str(), here, ImGuiSelectableFlags_SpanAllColumns);
     if (r.differs()) ImGui::PopStyleColor();
@@ -101,8 +105,8 @@ class HistoryPanel final : public Panel {
       std::snprintf(text, sizeof text, "%.6g", x);
       return std::string(text);
     };
-    cell(r.has_actual ? number(r.values.actual) : "-");
-    cell(r.has_expected ? number(r.values.expected) : "-");
+    cell_text(r.has_actual ? number(r.values.actual) : "-");
+    cell_text(r.has_expected ? number(r.values.expected) : "-");
     const bool both = r.has_actual && r.has_expected;
     ImGui::TableNextColumn();
     if (both) {
@@ -116,19 +120,14 @@ class HistoryPanel final : public Panel {
       ImGui::SameLine(0, 6);
       ImGui::TextUnformatted(std::isnan(ratio) ? "class differs" : ratio_text(ratio).c_str());
     }
-    cell(both ? std::to_string(r.wrong) + " / " + std::to_string(r.cells) : "");
-    cell(r.where);
+    cell_text(both ? std::to_string(r.wrong) + " / " + std::to_string(r.cells) : "");
+    cell_text(r.where);
     ImGui::PopFont();
     ImGui::PopID();
     if (!chosen) return;
     std::string line = "go " + as_word(r.point);
     for (const auto& [axis, at] : r.cell) line += " " + axis + "=" + std::to_string(at);
     (void)app.execute(line);
-  }
-
-  static void cell(const std::string& text) {
-    ImGui::TableNextColumn();
-    ImGui::TextUnformatted(text.c_str());
   }
 
   Computed<Key, HistoryModel> models_;

@@ -44,6 +44,7 @@ class MaskPanel final : public Panel {
   MaskModelPtr current(App& app) {
     MaskWork work;
     const MaskKey key = mask_key(app, work);
+    if (const auto* known = models_.made(key)) return *known;
     const bool at_once = mask_bytes(work, key) < (1 << 20);
     return models_.get(app, "mask", key, at_once,
                        [work = std::move(work), key](const std::stop_token&) {

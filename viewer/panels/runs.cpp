@@ -11,11 +11,6 @@ namespace ps::viewer {
 
 namespace {
 
-void cell_text(const std::string& text) {
-  ImGui::TableNextColumn();
-  ImGui::TextUnformatted(text.c_str());
-}
-
 class RunsPanel final : public Panel {
  public:
   void draw(App& app, Ui& ui) override {
@@ -153,7 +148,7 @@ class RunsPanel final : public Panel {
         if (row.step != spot.step || row.rank != spot.rank || row.point != spot.point) continue;
         const std::string text = std::string(to_string(row.status)) + "  " + ratio_text(row.ratio);
         if (is_bad(row)) {
-          ImGui::TextColored(ImVec4(1, 0.6f, 0.35f, 1), "%s", text.c_str());
+          ImGui::TextColored(kWrongInk, "%s", text.c_str());
         } else {
           ImGui::TextDisabled("%s", text.c_str());
         }

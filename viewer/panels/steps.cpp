@@ -97,14 +97,17 @@ class StepsPanel final : public Panel {
     }
   }
 
+  static std::string what(const view::StepMark& m) {
+    if (m.op == StepOp::kReorderCache) return "beams reorder the cache";
+    if (m.op == StepOp::kGenerate) return "generate";
+    if (m.tokens <= 0) return "";
+    return std::to_string(m.tokens) + (m.tokens == 1 ? " token" : " tokens") + " after " +
+           std::to_string(m.past);
+  }
+
   static std::string words(const view::StepMark& m) {
-    std::string text = "step " + std::to_string(m.step);
-    if (m.op == StepOp::kReorderCache) return text + ": beams reorder the cache";
-    if (m.op == StepOp::kGenerate) return text + ": generate";
-    if (m.tokens > 0)
-      text += ": " + std::to_string(m.tokens) + (m.tokens == 1 ? " token" : " tokens") + " after " +
-              std::to_string(m.past);
-    return text;
+    const std::string does = what(m);
+    return "step " + std::to_string(m.step) + (does.empty() ? "" : ": " + does);
   }
 
   static void row(App& app, const Model& m) {
@@ -190,26 +193,20 @@ class StepsPanel final : public Panel {
   }
 
   static void table_row(App& app, const Model& m, const view::StepMark& mark) {
-    const auto cell = [](const std::string& text) {
-      ImGui::TableNextColumn();
-      ImGui::TextUnformatted(text.c_str());
-    };
     ImGui::TableNextRow();
     ImGui::TableNextColumn();
     const std::string number = std::to_string(mark.step);
     if (ImGui::Selectable(number.c_str(), mark.step == app.state.selection.step,
                           ImGuiSelectableFlags_SpanAllColumns))
       (void)app.execute("step " + number);
-    std::string what = words(mark);
-    const std::size_t colon = what.find(": ");
-    cell(colon == std::string::npos ? "" : what.substr(colon + 2));
-    cell(m.report == nullptr      ? ""
-         : mark.wrong_points == 0 ? "-"
-                                  : std::to_string(mark.wrong_points));
-    cell(m.report == nullptr ? "" : ratio_text(mark.ratio));
+    cell_text(what(mark));
+    cell_text(m.report == nullptr      ? ""
+              : mark.wrong_points == 0 ? "-"
+                                       : std::to_string(mark.wrong_points));
+    cell_text(m.report == nullptr ? "" : ratio_text(mark.ratio));
     ImGui::TableNextColumn();
     const std::string& wrong = mark.cache.empty() ? mark.first_wrong : mark.cache;
-    if (!wrong.empty()) ImGui::TextColored(ImVec4(1, 0.6f, 0.35f, 1), "%s", wrong.c_str());
+    if (!wrong.empty()) ImGui::TextColored(kWrongInk, "%s", wrong.c_str());
   }
 
   Computed<Key, Model> models_;

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "diff/view/mask_errors.h"
-
 namespace ps::viewer {
 
 ImU32 band_color(view::AxisBand::Kind kind, std::size_t index) {

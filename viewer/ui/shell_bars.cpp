@@ -26,8 +26,7 @@ std::string place_words(const App& app) {
   std::string out = "step " + std::to_string(s.step);
   if (app.session.ranks().size() > 1) out += "  rank " + std::to_string(s.rank);
   out += "   " + s.point + "  ";
-  const TensorView* tensor = app.session.actual(s.run, s.step, s.rank, s.point);
-  if (tensor == nullptr) tensor = app.session.expected(s.step, s.rank, s.point);
+  const TensorView* tensor = app.session.shown(s.run, s.step, s.rank, s.point);
   if (tensor == nullptr) {
     for (const auto& [axis, at] : s.cell) out += " " + axis + "=" + std::to_string(at);
     return out;
@@ -132,9 +131,7 @@ void Shell::toolbar() {
     const State& state = app_.state;
     choice(app_, to_string(app_.mode()),
            {{"expected", "mode expected"}, {"actual", "mode actual"}, {"diff", "mode diff"}});
-    const bool only_masks = app_.session.runs().empty() && app_.session.reference() == nullptr &&
-                            app_.session.report(0) == nullptr;
-    if (!only_masks) {
+    if (!app_.session.only_masks()) {
       ImGui::SameLine(0, ImGui::GetFontSize());
       choice(app_, to_string(state.display.metric),
              {{"ratio", "metric ratio"},

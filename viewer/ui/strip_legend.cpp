@@ -28,13 +28,13 @@ StripCell example(char letter) {
 
 }  // namespace
 
-float strip_legend(const Strip& strip, bool draw) {
+float strip_legend(const std::vector<LegendEntry>& entries, bool draw) {
   const float line = ImGui::GetTextLineHeightWithSpacing(), font = ImGui::GetFontSize();
   const ImVec2 corner = ImGui::GetCursorScreenPos();
   const float room = ImGui::GetContentRegionAvail().x, box = font * 1.5f;
   float x = 0, y = 4;
   ImDrawList& list = *ImGui::GetWindowDrawList();
-  for (const LegendEntry& entry : legend_of(strip)) {
+  for (const LegendEntry& entry : entries) {
     const bool digit = entry.letter >= '1' && entry.letter <= '9';
     const std::string letters = digit ? "1-9" : std::string(1, entry.letter);
     const float text = ImGui::CalcTextSize(entry.meaning.c_str()).x;

@@ -6,6 +6,6 @@
 namespace ps::viewer {
 
 // At the cursor, over the width that is left. Returns how high it is; draws only when asked to.
-float strip_legend(const Strip& strip, bool draw);
+float strip_legend(const std::vector<LegendEntry>& entries, bool draw);
 
 }  // namespace ps::viewer

@@ -144,6 +144,11 @@ void faint_text(const std::string& text) {
   ImGui::PopStyleColor();
 }
 
+void cell_text(const std::string& text) {
+  ImGui::TableNextColumn();
+  ImGui::TextUnformatted(text.c_str());
+}
+
 void centred_text(const std::string& text) {
   const ImVec2 room = ImGui::GetContentRegionAvail();
   const float width = std::min(room.x * 0.9f, ImGui::GetFontSize() * 36);

@@ -67,6 +67,8 @@ void choice(App& app, std::string_view now,
             const std::vector<std::pair<std::string, std::string>>& words_and_lines);
 void mono_text(Ui& ui, const std::string& text);
 void faint_text(const std::string& text);
+void cell_text(const std::string& text);               // in a table's next column
+inline constexpr ImVec4 kWrongInk{1, 0.6f, 0.35f, 1};  // of words about what is wrong
 // A paragraph in the middle of what is left of the window.
 void centred_text(const std::string& text);
 

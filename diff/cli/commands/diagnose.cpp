@@ -139,7 +139,7 @@ Result<int> run(const Arguments& arguments) {
     PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
   }
   if (arguments.has("--json")) files.annotations = stderr;
-  if (exit_code(report) != 0) files.more = viewer_pictures;
+  files.more = viewer_pictures;
   PS_TRY_VOID(write_reports(report, subject, files));
   if (arguments.has("--explain")) {
     PS_TRY(const std::string words, explain_finding(report, arguments.get("--explain")));

@@ -113,7 +113,7 @@ Result<int> run(const Arguments& arguments) {
     PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
   }
   const std::string subject = words[0] + " against " + words[1];
-  if (exit_code(report) != 0) files.more = viewer_pictures;
+  files.more = viewer_pictures;
   if (!files.dir.empty() || files.github) PS_TRY_VOID(write_reports(report, subject, files));
   const bool quiet = arguments.has("--quiet");
   if (arguments.has("--json")) {

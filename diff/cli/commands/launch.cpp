@@ -1,10 +1,10 @@
 // parscope launch -n N COMMAND...: the ranks of one machine.
 #include "diff/ranks/launch.h"
 
-#include <filesystem>
+#include <algorithm>
 
 #include "core/library.h"
-#include "diff/cli/command.h"
+#include "diff/cli/command_table.h"
 
 namespace ps::cli {
 
@@ -14,14 +14,9 @@ constexpr std::int64_t kMostRanks = 256;
 constexpr Option kOptions[] = {{"-n", "N", "how many ranks"}};
 
 bool is_a_command(const std::string& word) {
-  for (const std::string_view name : {
-#define PS_COMMAND(name) std::string_view(#name),
-#include "diff/cli/commands.def"
-#undef PS_COMMAND
-       }) {
-    if (word == name) return true;
-  }
-  return false;
+  const std::span<const GetCommand> table = command_table();
+  return std::any_of(table.begin(), table.end(),
+                     [&](const GetCommand get) { return get().name == word; });
 }
 
 Result<int> run(const Arguments& arguments) {
@@ -60,7 +55,8 @@ const Command& launch_command() {
       "  torchrun --nproc-per-node 2 --no-python parscope check MODEL --tp 2\n"
       "  mpirun -n 2 -x MASTER_ADDR=HOST -x MASTER_PORT=29501 parscope check MODEL --tp 2",
       kOptions,
-      run};
+      run,
+      /*wraps=*/true};
   return command;
 }
 
