@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/own_run.h"
 #include "reference/bounds.h"
 #include "reference/engine.h"
 #include "reference/fault.h"
@@ -15,7 +16,7 @@ namespace ps::reference {
 // A captured value in the reference's type.
 at::Tensor from_capture(const std::string& point, const TensorView& view, const Types& types);
 
-class StepByOps final : public ReferenceStep {
+class StepByOps final : public ReferenceStep, public OwnRun {
  public:
   StepByOps(ReferenceEngine& engine, StepInputs inputs);
 
@@ -26,6 +27,8 @@ class StepByOps final : public ReferenceStep {
                         const SuspectOptions& options, const SuspectCall& call) override;
   Result<Tensor> own(std::string_view point) override;
   Result<void> finish() override;
+  OwnRunState put_down(bool last) const override;
+  Result<void> take_up(OwnRunState state) override;
 
  private:
   // A value on the way to the replayed point: exact, and what the candidate's type makes of it.

@@ -35,6 +35,17 @@ constexpr double kSeconds = 20;
 constexpr std::int64_t kLargeMatrix = std::int64_t{1} << 25;  // weights; 256 MiB in float64
 constexpr std::int64_t kLargeVocabulary = 32768;
 
+// Places that are alike: the same op of all layers, in the same kind of step.
+std::string place_of_op(const OpInfo& op, std::int64_t past) {
+  const std::optional<PointRef> ref = find_point(op.point);
+  std::string place(ref ? ref->spec->name : op.point);
+  if (past > 0) place += "+past";
+  for (const std::string& input : op.inputs) {
+    if (input.starts_with("model:mask")) place += input;
+  }
+  return place;
+}
+
 }  // namespace
 
 PowerMeter::PowerMeter(std::vector<FaultInfo> applicable, const ModelConfig& config)
@@ -54,14 +65,37 @@ bool PowerMeter::seen_by_kind(const std::string& id, const JudgedPoint& point) c
 }
 
 void PowerMeter::watch(const JudgedPoint& point) {
-  if (reordered_) unseen_.erase("cache-beam-reorder-skipped");
-  const std::optional<PointRef> ref = find_point(point.op.point);
-  std::string key(ref ? ref->spec->name : point.op.point);
-  if (point.past > 0) key += "+past";
-  for (const std::string& input : point.op.inputs) {
-    if (input.starts_with("model:mask")) key += input;
+  const std::set<std::string> before = unseen_;
+  news_ = {place_of_op(point.op, point.past), {}, 0, false};
+  ++places_[news_.place].judged;
+  look(point);
+  for (const std::string& id : before) {
+    if (unseen_.contains(id)) continue;
+    news_.seen.push_back(id);
+    seen_at_[id] = news_.place;
   }
-  if (unseen_.empty() || ++looked_[key] > kInstances) return;
+  news_.seconds = seconds_;
+  news_.exhausted = exhausted_;
+}
+
+void PowerMeter::take_over(const PowerNews& news) {
+  ++places_[news.place].judged;
+  ++looked_[news.place];
+  for (const std::string& id : news.seen) {
+    unseen_.erase(id);
+    seen_at_[id] = news.place;
+  }
+  seconds_ = news.seconds;
+  exhausted_ = news.exhausted;
+}
+
+void PowerMeter::left_out(const OpInfo& op, std::int64_t past) {
+  ++places_[place_of_op(op, past)].left_out;
+}
+
+void PowerMeter::look(const JudgedPoint& point) {
+  if (reordered_) unseen_.erase("cache-beam-reorder-skipped");
+  if (++looked_[news_.place] > kInstances || unseen_.empty()) return;
   std::erase_if(unseen_, [&](const std::string& id) { return seen_by_kind(id, point); });
   const bool heavy =
       point.op.kind == "linear" && (large_ || point.candidate.shape.back() > kLargeVocabulary);
@@ -109,12 +143,21 @@ std::vector<BlindSpot> PowerMeter::blind_spots() const {
   if (unseen_.contains("cache-beam-reorder-skipped")) {
     out.push_back({"cache-beam-reorder-skipped", "needs a beam step in which rows change places"});
   }
+  for (const auto& [id, place] : seen_at_) {
+    const Places& p = places_.at(place);
+    if (p.left_out == 0) continue;
+    out.push_back({id, "shows at " + place + ", of which the sample judged " +
+                           std::to_string(p.judged) + " of " +
+                           std::to_string(p.judged + p.left_out)});
+  }
   return out;
 }
 
 double PowerMeter::power() const {
   const double all = static_cast<double>(faults_.size()) + 1.0;
-  return 1.0 - static_cast<double>(unseen_.size()) / all;
+  double missed = static_cast<double>(unseen_.size());
+  for (const auto& [id, place] : seen_at_) missed += 1.0 - places_.at(place).share();
+  return 1.0 - missed / all;
 }
 
 }  // namespace ps

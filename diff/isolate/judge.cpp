@@ -211,7 +211,21 @@ void StepJudge::watch_nonfinite(const JudgedPoint& point, const Comparison* whol
   }
 }
 
+Result<void> StepJudge::take_over(const OpInfo& op, const PointRow& row, const Note& note) {
+  if (options_.own_run) {
+    PS_TRY(const Tensor own, reference_.own(op.point));
+    if (own_) own_(op.point, own);
+  }
+  rows_.push_back(row);
+  if (note.wrong) wrong_.insert(row.point);
+  if (note.nonfinite) nonfinite_.insert(row.point);
+  if (note.output_equal) output_ = {row.point, *note.output_equal};
+  if (note.replicas_differ) replicas_differ_ = *note.replicas_differ;
+  return {};
+}
+
 Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
+  note_ = {};
   const std::optional<TensorView> captured = lookup(op.point);
   if (!captured) {
     if (options_.own_run) {
@@ -318,15 +332,26 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   JudgedPoint judged{op,         value,  exact,    &local,
                      ignored,    lookup, rounding, options_.bound_factor,
                      reference_, past_,  {}};
+  const auto quiet_before = quiet_.has_value();
+  const bool spread_before = spread_;
+  spread_ = false;
   watch_nonfinite(judged, whole ? &*whole : nullptr, row);
+  note_.plain = right && !spread_ && quiet_.has_value() == quiet_before;
+  note_.nonfinite = nonfinite_.contains(op.point);
+  spread_ = spread_ || spread_before;
   rows_.push_back(row);
   const bool is_output = op.kind == "residual" || op.point == "model.norm" ||
                          op.kind == "aggregated" || op.point == "lm_head";
   if (op.point == "model.norm") {
     replicas_differ_ = !equal_replicas(value, config_.replicas, options_.run);
+    note_.replicas_differ = replicas_differ_;
   }
-  if (is_output && whole) output_ = {op.point, whole->ok()};
+  if (is_output && whole) {
+    output_ = {op.point, whole->ok()};
+    note_.output_equal = whole->ok();
+  }
   if (!right || row.status == PointStatus::kPropagated) wrong_.insert(op.point);
+  note_.wrong = wrong_.contains(op.point);
   if (right && right_ && row.status == PointStatus::kOk) right_(judged);
   if (!right) {
     judged.place = local.ok() ? "in its numbers, not in what they hide"

@@ -55,6 +55,18 @@ class StepJudge {
   // as "past:POINT", of its cache before. A point that was not captured is passed over.
   Result<void> judge(const OpInfo& op, const PointLookup& lookup);
 
+  // What is to be known of a point to go on from it, without judging it again. Only of a point that
+  // is as it should be, or only inherits what is wrong: others are judged again.
+  struct Note {
+    bool plain = false;
+    bool wrong = false;      // not to build on
+    bool nonfinite = false;  // holds a NaN or infinity
+    std::optional<bool> output_equal, replicas_differ;
+  };
+  const Note& note() const { return note_; }  // of the point last judged
+  Result<void> take_over(const OpInfo& op, const PointRow& row, const Note& note);
+  void use_own_run(bool use) { options_.own_run = use; }
+
   std::vector<PointRow>& rows() { return rows_; }
   const std::optional<FirstDivergence>& first() const { return first_; }
   const std::set<std::string>& wrong() const { return wrong_; }  // points not to build on
@@ -100,6 +112,7 @@ class StepJudge {
   std::optional<FirstDivergence> quiet_;
   bool spread_ = false;
   std::optional<Output> output_;
+  Note note_;
   bool replicas_differ_ = true;
   std::function<void(const JudgedPoint&)> divergence_, right_;
   std::function<void(const std::string&, const Tensor&)> own_;

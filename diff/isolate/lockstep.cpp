@@ -4,139 +4,45 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/own_run.h"
 #include "core/points.h"
 #include "diff/diagnose/beams.h"
 #include "diff/diagnose/benign.h"
 #include "diff/diagnose/investigator.h"
 #include "diff/diagnose/power.h"
+#include "diff/isolate/check_progress.h"
 #include "diff/isolate/replica_votes.h"
+#include "diff/isolate/window.h"
 
 namespace ps {
 
 namespace {
 
-bool is_cache(std::string_view point) {
-  return point.ends_with(":k_cache") || point.ends_with(":v_cache") ||
-         point.ends_with(":q_mean_cache");
-}
-
-// The two values of a step that votes are counted from, of one side.
-class Votes {
- public:
-  explicit Votes(bool wanted) : wanted_(wanted) {}
-  void keep(std::string_view point, const TensorView& value) {
-    if (!wanted_) return;
-    if (point == "model.norm") norm_ = Tensor::copy_of(value);
-    if (point == "model:aggregate_weights") weights_ = Tensor::copy_of(value);
-  }
-  bool complete() const { return !norm_.shape().empty() && !weights_.shape().empty(); }
-  ReplicaOutputs outputs() const { return {norm_.view(), weights_.view()}; }
-
- private:
-  bool wanted_;
-  Tensor norm_, weights_;
-};
-
-// Keeps the candidate's values for as long as an op that was not judged yet may read them.
-class Window final : public Tap {
- public:
-  Window(StepJudge& judge, const std::vector<OpInfo>& ops,
-         const std::map<std::string, Tensor>& past, const LockstepOptions& options,
-         std::int64_t step, std::int64_t steps)
-      : votes(options.count_votes),
-        judge_(judge),
-        ops_(ops),
-        past_(past),
-        options_(options),
-        step_(step),
-        steps_(steps) {
-    for (std::size_t i = 0; i < ops_.size(); ++i) {
-      index_[ops_[i].point] = i;
-      last_reader_[ops_[i].point] = i;
-    }
-    for (std::size_t i = 0; i < ops_.size(); ++i) note_readers(i, ops_[i]);
-  }
-
-  bool wants(std::string_view point) override {
-    return index_.contains(std::string(point)) || point == "lm_head";
-  }
-  void take(std::string_view point, const TensorView& value) override {
-    if (point == "lm_head") logits = Tensor::copy_of(value);
-    votes.keep(point, value);
-    if (!status.ok() || stopped_) return;
-    if (is_cache(point)) caches.insert_or_assign(std::string(point), Tensor::copy_of(value));
-    values_.insert_or_assign(std::string(point), Tensor::copy_of(value));
-    judge_what_is_ready(false);
-  }
-  void finish() {
-    if (status.ok()) judge_what_is_ready(true);
-  }
-
-  Result<void> status;
-  Tensor logits;
-  std::map<std::string, Tensor> caches;  // of this step
-  Votes votes;
-
- private:
-  // An op whose point no candidate hands out (it is not in the table) is read through.
-  void note_readers(std::size_t reader, const OpInfo& op) {
-    for (const std::string& input : op.inputs) {
-      const auto it = index_.find(input);
-      if (it == index_.end()) continue;
-      last_reader_[input] = std::max(last_reader_[input], reader);
-      if (!find_point(input)) note_readers(reader, ops_[it->second]);
-    }
-  }
-
-  void judge_what_is_ready(bool all) {
-    const PointLookup lookup = [this](std::string_view name) -> std::optional<TensorView> {
-      if (name.starts_with("past:")) {
-        const auto it = past_.find(std::string(name.substr(5)));
-        return it == past_.end() ? std::nullopt : std::optional(it->second.view());
-      }
-      const auto it = values_.find(std::string(name));
-      return it == values_.end() ? std::nullopt : std::optional(it->second.view());
-    };
-    while (next_ < ops_.size() && !stopped_) {
-      const OpInfo& op = ops_[next_];
-      const bool here = values_.contains(op.point);
-      const bool never_comes = !find_point(op.point);
-      if (!here && !never_comes && !all) return;
-      if (options_.progress) {
-        options_.progress(step_, steps_, static_cast<std::int64_t>(next_),
-                          static_cast<std::int64_t>(ops_.size()));
-      }
-      status = judge_.judge(op, lookup);
-      if (!status.ok()) return;
-      stopped_ = options_.stop_at_first && judge_.first().has_value();
-      forget(next_++);
-    }
-  }
-  void forget(std::size_t judged) {
-    std::erase_if(values_, [&](const auto& entry) {
-      return last_reader_.at(entry.first) <= judged && index_.at(entry.first) <= judged;
-    });
-  }
-
-  StepJudge& judge_;
-  const std::vector<OpInfo>& ops_;
-  const std::map<std::string, Tensor>& past_;
-  const LockstepOptions& options_;
-  std::int64_t step_, steps_;
-  std::map<std::string, std::size_t> index_, last_reader_;
-  std::map<std::string, Tensor> values_;
-  std::size_t next_ = 0;
-  bool stopped_ = false;
-};
-
 class KeepCaches final : public Tap {
  public:
-  bool wants(std::string_view point) override { return is_cache(point); }
+  bool wants(std::string_view point) override { return is_cache_point(point); }
   void take(std::string_view point, const TensorView& value) override {
     caches.insert_or_assign(std::string(point), Tensor::copy_of(value));
   }
   std::map<std::string, Tensor> caches;
 };
+
+// How many ops of the step's own run need not be asked for: all where a sample goes without it,
+// and those that an earlier process kept.
+Result<std::int64_t> begin_own_run(ReferenceStep& truth, std::int64_t step, bool sampled,
+                                   std::optional<CheckProgress::KeptOwnRun>& kept) {
+  auto* own = dynamic_cast<OwnRun*>(&truth);
+  if (own == nullptr || (!sampled && !kept)) return std::int64_t{0};
+  OwnRunState state;
+  state.ops = static_cast<std::int64_t>(truth.ops().size());
+  if (!sampled && step == kept->step) {
+    state = std::move(kept->state);
+    kept.reset();
+  }
+  const std::int64_t ops = state.ops;
+  PS_TRY_VOID(own->take_up(std::move(state)));
+  return ops;
+}
 
 // Cells that a run of this plan compares, roughly: enough for a logarithm.
 double cells_of(const ModelConfig& config, const RunPlan& plan) {
@@ -235,6 +141,11 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
   Tensor logits;
   std::int64_t empty_rows = 0;
   const std::int64_t total = script.total_steps();
+  const bool sampled = !options.sample.all(), votes = options.count_votes && config.replicas > 1;
+  if (sampled) report.not_judged = {options.sample.text(), options.sample.left_out(), {}};
+  // The reference's own run of an earlier process, where it got so far that it saves time.
+  std::optional<CheckProgress::KeptOwnRun> kept;
+  if (options.progress_file != nullptr) kept = options.progress_file->kept_own_run();
   while (true) {
     const auto view = logits.shape().empty() ? std::nullopt : std::optional(logits.view());
     const std::optional<ScriptStep> next = script.next(view);
@@ -245,7 +156,7 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
       KeepCaches after;
       NoTap none;
       PS_TRY_VOID(candidate.reorder_cache(next->step.beam_idx, after));
-      PS_TRY_VOID(reference.reorder_cache(next->step.beam_idx, none));
+      if (!sampled) PS_TRY_VOID(reference.reorder_cache(next->step.beam_idx, none));
       for (const auto& [name, value] : after.caches) {
         const auto before = caches.find(name);
         if (before == caches.end()) continue;
@@ -263,6 +174,7 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
     }
     const std::int64_t past = script.past();
     PS_TRY(const std::unique_ptr<ReferenceStep> truth, reference.step(next->inputs));
+    PS_TRY(const std::int64_t own_from, begin_own_run(*truth, number, sampled, kept));
     auto current = std::make_unique<StepJudge>(config, *truth, next->inputs, number, past, how);
     StepJudge& judge = *current;
     if (earlier) {
@@ -279,10 +191,11 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
       measured = false;  // of a run that is wrong nobody asks what else it could have shown
       if (options.name_causes) investigator.look(number, point);
     });
-    Votes expected(options.count_votes && config.replicas > 1);
+    Votes expected(votes);
     judge.on_own(
         [&](const std::string& point, const Tensor& own) { expected.keep(point, own.view()); });
-    Window window(judge, truth->ops(), caches, options, number, total);
+    Window window({judge, *truth, caches, options, power, measured, number, total, past, own_from,
+                   plan.beams == 1 && (!votes || number == 0) && !sampled});
     PS_TRY_VOID(candidate.forward(next->inputs, window));
     window.finish();
     if (!window.status.ok()) return window.status.error();
@@ -292,6 +205,9 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
       PS_TRY_VOID(add_replica_votes(reference, config, next->inputs, number, past,
                                     window.votes.outputs(), expected.outputs(), {},
                                     *report.replicas));
+    }
+    for (std::string& point : window.left_out) {
+      report.not_judged->points.emplace_back(number, std::move(point));
     }
     empty_rows += judge.empty_rows();
     report.points.insert(report.points.end(), judge.rows().begin(), judge.rows().end());

@@ -9,11 +9,13 @@
 #include "core/engine.h"
 #include "core/result.h"
 #include "diff/isolate/judge.h"
+#include "diff/isolate/sample.h"
 #include "diff/report/report.h"
 #include "diff/run/script.h"
 
 namespace ps {
 
+class CheckProgress;
 class PowerMeter;
 
 struct LockstepOptions {
@@ -29,6 +31,10 @@ struct LockstepOptions {
   bool measure_power = true;
   PowerMeter* power = nullptr;  // goes on with this one, over several runs; null: one of its own
   bool count_votes = false;     // Report::replicas, of models that have some
+  // Layers that are judged; others are left out, listed, and cost power. Without the reference's
+  // own run, so that what is healed is not told from what is propagated.
+  Sample sample;
+  CheckProgress* progress_file = nullptr;  // what was judged is kept there, and taken from there
 };
 
 // Points, first divergence and an unnamed finding for it. Inputs and timing are the caller's.

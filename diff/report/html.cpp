@@ -75,6 +75,7 @@ std::string verdict_part(const Report& report) {
     if (!cause->fix.empty()) out += term("fix", element("strong", text(cause->fix)));
   }
   if (!report.points.empty()) out += term("compared", text(points_summary(report)));
+  if (report.not_judged) out += term("not judged", text(not_judged_text(*report.not_judged)));
   if (report.power) {
     char share[16];
     std::snprintf(share, sizeof share, "%.3g %%", *report.power * 100);

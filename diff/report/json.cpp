@@ -130,6 +130,12 @@ std::string report_json(const Report& report) {
     out["baseline"] = {
         {"file", b.file}, {"accepted", b.accepted}, {"gone", b.gone}, {"new_points", b.new_points}};
   }
+  if (report.not_judged) {
+    const NotJudged& n = *report.not_judged;
+    Json points = Json::array();
+    for (const auto& [step, point] : n.points) points.push_back({{"step", step}, {"point", point}});
+    out["not_judged"] = {{"sample", n.sample}, {"layers", n.layers}, {"points", std::move(points)}};
+  }
   if (report.replicas) out["replicas"] = votes_json(*report.replicas);
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

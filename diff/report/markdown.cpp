@@ -106,8 +106,11 @@ std::string points_words(const Report& report) {
 
 std::string limits_words(const Report& report) {
   std::string out;
-  if (!report.power && report.blind_spots.empty()) return out;
+  if (!report.power && report.blind_spots.empty() && !report.not_judged) return out;
   out += "\n## What this run does not show\n\n";
+  if (report.not_judged) {
+    out += "Not judged: " + escaped(not_judged_text(*report.not_judged)) + ".\n\n";
+  }
   if (report.power) {
     char share[16];
     std::snprintf(share, sizeof share, "%.3g %%", *report.power * 100);

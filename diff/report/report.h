@@ -63,6 +63,13 @@ struct BaselineUse {
   std::vector<std::string> new_points;  // diverged or not finite here, and fine in the baseline
 };
 
+// What a sample left out.
+struct NotJudged {
+  std::string sample;                                        // as it was asked for: "every=8"
+  std::string layers;                                        // "layers 1-7, 9-14"
+  std::vector<std::pair<std::int64_t, std::string>> points;  // step and name, in order
+};
+
 struct Report {
   Verdict verdict = Verdict::kEquivalent;
   std::optional<FirstDivergence> first_divergence;
@@ -73,6 +80,7 @@ struct Report {
   // Name and JSON text, in order.
   std::vector<std::pair<std::string, std::string>> environment, inputs, timing;
   std::optional<BaselineUse> baseline;
+  std::optional<NotJudged> not_judged;
   std::optional<ReplicaVotes> replicas;  // of a check of a model with several
 };
 

@@ -164,6 +164,14 @@ Result<Report> read_report(const std::filesystem::path& path) {
     }
   }
   if (const double power = number_of(json, "power"); power == power) report.power = power;
+  if (const Json* n = json.find("not_judged"); n != nullptr) {
+    report.not_judged = {text_of(*n, "sample"), text_of(*n, "layers"), {}};
+    if (const Json* points = n->find("points"); points != nullptr) {
+      for (const Json& point : points->items) {
+        report.not_judged->points.emplace_back(integer_of(point, "step"), text_of(point, "point"));
+      }
+    }
+  }
   if (const Json* votes = json.find("replicas"); votes != nullptr) {
     PS_TRY(report.replicas, read_votes(*votes, path.string() + ": /replicas"));
   }

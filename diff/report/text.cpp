@@ -51,6 +51,7 @@ class Writer {
     }
     findings();
     if (!style_.quiet || !good) points();
+    if (report_.not_judged) paragraph("not judged: ", not_judged_text(*report_.not_judged));
     if (!style_.quiet) tolerance_over_ranks();
     if (!style_.quiet) blind_spots();
     return std::move(out_);

@@ -71,6 +71,7 @@ std::string headline(const Report& report) {
   } else if (exit_code(report) == 0) {
     out = report.baseline && report.baseline->accepted > 0 ? "nothing new found wrong"
                                                            : "nothing wrong found";
+    if (report.not_judged) out += " in what was looked at";
   } else {
     if (report.verdict == Verdict::kDiverged) out = "diverged";
     if (errors > 0) out += (out.empty() ? "" : ", ") + plural(errors, "error");
@@ -140,6 +141,11 @@ std::string points_summary(const Report& report) {
     comma = ", ";
   }
   return out;
+}
+
+std::string not_judged_text(const NotJudged& n) {
+  return plural(n.points.size(), "point") + (n.layers.empty() ? "" : " of " + n.layers) +
+         " (the sample " + n.sample + ")";
 }
 
 std::vector<std::string> baseline_lines(const BaselineUse& use, std::size_t most_gone) {

@@ -15,6 +15,8 @@ std::size_t count_of(const Report& report, Severity severity);
 
 // "2 errors", "nothing wrong found", "these runs cannot be compared", "diverged"; with warnings.
 std::string headline(const Report& report);
+// "57 points of layers 1-3 (the sample every=4)".
+std::string not_judged_text(const NotJudged& n);
 
 // The finding that explains the first divergence; null when there is none.
 const Finding* cause_of(const Report& report);

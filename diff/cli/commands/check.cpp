@@ -4,12 +4,14 @@
 
 #include "core/sparse_attention.h"
 #include "diff/cli/attention.h"
+#include "diff/cli/check_pins.h"
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/cli/ranks.h"
 #include "diff/cli/viewer_pictures.h"
 #include "diff/diagnose/explain.h"
 #include "diff/diagnose/power.h"
+#include "diff/isolate/check_progress.h"
 #include "diff/isolate/excite.h"
 #include "diff/isolate/invariants.h"
 #include "diff/isolate/lockstep.h"
@@ -51,6 +53,14 @@ constexpr Option kOptions[] = {
      "only the given inputs: without the second run, on embeddings made to\n"
      "excite each op (scaled to epsilon, constant, one-hot, zero, large)"},
     {"--first", "", "stop at the first divergence"},
+    {"--sample", "WHAT",
+     "judge only some layers: layers=0,4-7 or every=8 (and the last); the report lists what\n"
+     "was not judged, and its power falls accordingly (docs/scale.md)"},
+    {"--resume", "",
+     "go on where a check of the same things was killed; begin anew where there is nothing\n"
+     "to go on from"},
+    {"--progress", "FILE",
+     "where what is judged is kept meanwhile; default: check.progress in the folder of --report"},
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
     {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
@@ -116,6 +126,10 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   const bool leads = world == nullptr || place->rank == 0;
   ReportOptions files;
   files.github = arguments.has("--github");
+  if (arguments.has("--resume") && !arguments.has("--report") && !arguments.has("--progress")) {
+    return bad_input("--resume", "nothing says where the progress was kept",
+                     "--report DIR or --progress FILE");
+  }
   if (arguments.has("--report") && leads) {
     files.dir = arguments.get("--report");
     PS_TRY_VOID(prepare_report_dir(files.dir));
@@ -153,6 +167,22 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
     if (!masked) plan = std::move(probe);
   }
 
+  LockstepOptions options;
+  if (arguments.has("--sample")) {
+    PS_TRY(options.sample,
+           Sample::parse(arguments.get("--sample"), model.config.layers, "--sample"));
+  }
+  std::optional<CheckProgress> kept;
+  if (leads && (arguments.has("--progress") || !files.dir.empty())) {
+    const auto file = arguments.has("--progress")
+                          ? std::filesystem::path(arguments.get("--progress"))
+                          : files.dir / "check.progress";
+    PS_TRY(const Pins pins, check_pins(arguments, model, candidate_model, choice, plan));
+    PS_TRY(CheckProgress opened, CheckProgress::open(file, pins, arguments.has("--resume")));
+    kept.emplace(std::move(opened));
+    options.progress_file = &*kept;
+  }
+
   if (world != nullptr) {
     PS_TRY_VOID(agree_on_run(*world, candidate_model, choice, plan));
     if (!leads) {
@@ -172,7 +202,6 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   const double opened = seconds_since(start);
 
   Progress progress("checking");
-  LockstepOptions options;
   options.run = choice.options.dtype;
   options.bound_factor = truth.dtype == choice.options.dtype ? 2.0 : 1.0;  // 2: both err
   options.count_votes = arguments.has("--json") || !files.dir.empty();
@@ -193,6 +222,7 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
     // The ranks of an excited model are simulated, also where the run's own are real.
     const Openers open = {[&](const Model& own) { return open_engine(own, choice); },
                           [&](const Model& own) { return open_reference(own, truth); }};
+    if (kept) kept->begin_run(1);
     PS_TRY_VOID(excite(model, candidate_model.config, open, options, report));
   }
   if (arguments.has("--invariants")) {
@@ -216,12 +246,16 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   describe(choice, plan, report);
   report.timing = {{"open_seconds", number(opened)},
                    {"check_seconds", number(seconds_since(start) - opened)}};
+  if (kept && kept->known() > 0) {
+    report.timing.emplace_back("points_judged_before", std::to_string(kept->known()));
+  }
   if (arguments.has("--baseline")) {
     PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
   }
   if (arguments.has("--json")) files.annotations = stderr;
   files.more = viewer_pictures;
   PS_TRY_VOID(write_reports(report, subject, files));
+  if (kept) kept->done();
   if (arguments.has("--explain")) {
     PS_TRY(const std::string words, explain_finding(report, arguments.get("--explain")));
     print(words);
@@ -266,6 +300,8 @@ const Command& check_command() {
       "explains it. Without inputs: what parscope probe recommends.\n\n"
       "  parscope check fixtures/models/parscale-bytes\n"
       "  parscope check MODEL --dtype bf16 --random 4x33 --steps 3 --chunk 16 --report out/\n"
+      "  parscope check MODEL --report out/ --resume   (goes on where it was killed)\n"
+      "  parscope check MODEL --sample every=8         (a part of the layers)\n"
       "  parscope launch -n 2 check MODEL --tp 2     (real ranks; without launch: simulated)",
       kOptions,
       run};

@@ -1,0 +1,82 @@
+#include "diff/isolate/sample.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
+namespace ps {
+
+namespace {
+
+constexpr std::string_view kLayers = "model.layers.";
+
+std::optional<std::int64_t> number(std::string_view text) {
+  std::int64_t out = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+  if (error != std::errc() || end != text.data() + text.size() || text.empty() || text[0] == '-') {
+    return std::nullopt;
+  }
+  return out;
+}
+
+std::string runs_of(const std::vector<bool>& layers, bool wanted) {
+  std::string out;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i] != wanted) continue;
+    std::size_t last = i;
+    while (last + 1 < layers.size() && layers[last + 1] == wanted) ++last;
+    out += (out.empty() ? "" : ", ") + std::to_string(i);
+    if (last > i) out += "-" + std::to_string(last);
+    i = last;
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Sample> Sample::parse(std::string_view text, std::int64_t layers, const std::string& where) {
+  const Error wrong = bad_input(where, "is no sample of layers",
+                                "layers=0,4-7 (below " + std::to_string(layers) + ") or every=8",
+                                std::string(text));
+  Sample sample;
+  sample.text_ = text;
+  sample.judged_.assign(static_cast<std::size_t>(layers), false);
+  if (text.starts_with("every=")) {
+    const std::optional<std::int64_t> step = number(text.substr(6));
+    if (!step || *step < 1 || layers == 0) return wrong;
+    for (std::int64_t i = 0; i < layers; i += *step)
+      sample.judged_[static_cast<std::size_t>(i)] = true;
+    sample.judged_.back() = true;
+    return sample;
+  }
+  if (!text.starts_with("layers=")) return wrong;
+  std::string_view rest = text.substr(7);
+  while (true) {
+    const std::size_t comma = rest.find(',');
+    const std::string_view part = rest.substr(0, comma);
+    const std::size_t dash = part.find('-');
+    const std::optional<std::int64_t> from = number(part.substr(0, dash));
+    const std::optional<std::int64_t> to =
+        dash == std::string_view::npos ? from : number(part.substr(dash + 1));
+    if (!from || !to || *from > *to || *to >= layers) return wrong;
+    std::fill(sample.judged_.begin() + *from, sample.judged_.begin() + *to + 1, true);
+    if (comma == std::string_view::npos) return sample;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+bool Sample::judges(std::string_view point) const {
+  if (all() || !point.starts_with(kLayers)) return true;
+  const std::string_view rest = point.substr(kLayers.size());
+  const std::optional<std::int64_t> layer = number(rest.substr(0, rest.find_first_of(".:")));
+  return !layer || static_cast<std::size_t>(*layer) >= judged_.size() ||
+         judged_[static_cast<std::size_t>(*layer)];
+}
+
+std::string Sample::left_out() const {
+  const std::string runs = runs_of(judged_, false);
+  const bool several = runs.find_first_of(",-") != std::string::npos;
+  return runs.empty() ? "" : (several ? "layers " : "layer ") + runs;
+}
+
+}  // namespace ps
