@@ -50,7 +50,7 @@ class App {
   State state;
   Requests requests;
   std::vector<std::string> open_panels;  // as they stand in the window, in the order of the layout
-  bool peek = false;  // while the key is held, what is expected is shown
+  bool peek = false;                     // while the key is held, what is expected is shown
   Mode mode() const { return peek ? Mode::kExpected : state.display.mode; }
   // Last: jobs may hold what stands above.
   Jobs jobs;
