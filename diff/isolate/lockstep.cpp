@@ -13,6 +13,7 @@
 #include "diff/isolate/check_progress.h"
 #include "diff/isolate/replica_votes.h"
 #include "diff/isolate/window.h"
+#include "diff/run/phases.h"
 
 namespace ps {
 
@@ -173,7 +174,10 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
       continue;
     }
     const std::int64_t past = script.past();
-    PS_TRY(const std::unique_ptr<ReferenceStep> truth, reference.step(next->inputs));
+    PS_TRY(const std::unique_ptr<ReferenceStep> truth, [&] {
+      const Phase phase(Work::kReference);
+      return reference.step(next->inputs);
+    }());
     PS_TRY(const std::int64_t own_from, begin_own_run(*truth, number, sampled, kept));
     auto current = std::make_unique<StepJudge>(config, *truth, next->inputs, number, past, how);
     StepJudge& judge = *current;
@@ -182,6 +186,7 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
       judge.inherit_nonfinite(*earlier);
     }
     judge.on_right([&](const JudgedPoint& point) {
+      const Phase phase(Work::kProbe);
       if (measured) power.watch(point);
     });
     judge.on_divergence([&](const JudgedPoint& point) {
@@ -189,6 +194,7 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
         options.divergence(number, point);
       }
       measured = false;  // of a run that is wrong nobody asks what else it could have shown
+      const Phase phase(Work::kName);
       if (options.name_causes) investigator.look(number, point);
     });
     Votes expected(votes);
@@ -196,10 +202,16 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
         [&](const std::string& point, const Tensor& own) { expected.keep(point, own.view()); });
     Window window({judge, *truth, caches, options, power, measured, number, total, past, own_from,
                    plan.beams == 1 && (!votes || number == 0) && !sampled});
-    PS_TRY_VOID(candidate.forward(next->inputs, window));
+    PS_TRY_VOID([&] {
+      const Phase phase(Work::kCandidate);
+      return candidate.forward(next->inputs, window);
+    }());
     window.finish();
     if (!window.status.ok()) return window.status.error();
-    PS_TRY_VOID(truth->finish());
+    PS_TRY_VOID([&] {
+      const Phase phase(Work::kReference);
+      return truth->finish();
+    }());
     if (window.votes.complete() && expected.complete()) {
       if (!report.replicas) report.replicas.emplace();
       PS_TRY_VOID(add_replica_votes(reference, config, next->inputs, number, past,

@@ -6,6 +6,7 @@
 #include "core/points.h"
 #include "diff/diagnose/power.h"
 #include "diff/isolate/check_progress.h"
+#include "diff/run/phases.h"
 
 namespace ps {
 
@@ -37,6 +38,7 @@ bool Window::wants(std::string_view point) {
 }
 
 void Window::take(std::string_view point, const TensorView& value) {
+  const Phase phase(Work::kKeep);
   if (point == "lm_head") logits = Tensor::copy_of(value);
   votes.keep(point, value);
   const std::string name(point);

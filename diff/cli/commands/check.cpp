@@ -19,6 +19,7 @@
 #include "diff/ranks/world_engine.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
+#include "diff/run/phases.h"
 #include "diff/run/recommend.h"
 #include "diff/shard/join_trace.h"
 #include "diff/shard/rank_engine.h"
@@ -65,6 +66,7 @@ constexpr Option kOptions[] = {
     {"--github", "", "GitHub annotations and a step summary"},
     {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
     kExplain,
+    kProfile,
     kJson,
     kQuiet};
 
@@ -123,6 +125,9 @@ Result<Candidate> open_candidate_of(const Model& model, const EngineChoice& choi
 // `place` and `world`: of a real rank.
 Result<int> check(const Arguments& arguments, const RankPlace* place, World* world) {
   const auto start = std::chrono::steady_clock::now();
+  Phases& phases = Phases::of_thread();
+  if (arguments.has("--profile")) phases.measure_memory(own_bytes);
+  phases.enter(Work::kOpen);
   const bool leads = world == nullptr || place->rank == 0;
   ReportOptions files;
   files.github = arguments.has("--github");
@@ -200,6 +205,7 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   PS_TRY(const Candidate candidate, open_candidate_of(candidate_model, choice, place, world));
   PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, truth));
   const double opened = seconds_since(start);
+  phases.enter(Work::kOther);
 
   Progress progress("checking");
   options.run = choice.options.dtype;
@@ -249,6 +255,9 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   if (kept && kept->known() > 0) {
     report.timing.emplace_back("points_judged_before", std::to_string(kept->known()));
   }
+  const auto fields = phase_fields(phases.rows());
+  report.timing.insert(report.timing.end(), fields.begin(), fields.end());
+  phases.enter(Work::kReport);
   if (arguments.has("--baseline")) {
     PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
   }
@@ -264,6 +273,7 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
     print(report_text(report, subject, {stdout_has_color()}));
   }
+  if (arguments.has("--profile")) std::fputs(phase_table(phases.rows()).c_str(), stderr);
   return exit_code(report);
 }
 
