@@ -115,9 +115,11 @@ TEST(ReportSchema, WhatIsWrittenIsAccepted) {
   }
   Report with_baseline = r;
   with_baseline.baseline = BaselineUse{"b.json", 1, {"x"}, {"y"}};
+  Report sampled = r;
+  sampled.not_judged = NotJudged{"every=2", "layer 1", {{0, "model.layers.1"}}};
   Report invalid;
   invalid.verdict = Verdict::kInvalid;
-  for (const Report& report : {r, with_baseline, invalid, Report{}}) {
+  for (const Report& report : {r, with_baseline, sampled, invalid, Report{}}) {
     EXPECT_TRUE(checker.accepts(Json::parse(report_json(report)))) << report_json(report);
   }
 }
