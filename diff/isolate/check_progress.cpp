@@ -87,12 +87,16 @@ CheckProgress::CheckProgress(CheckProgress&& other) noexcept
       records_(std::move(other.records_)),
       known_(other.known_),
       all_plain_(other.all_plain_),
+      appended_(other.appended_),
       synced_(other.synced_),
       kept_(other.kept_),
       keeping_(other.keeping_) {}
 
 CheckProgress::~CheckProgress() {
-  if (fd_ >= 0) ::close(fd_);
+  if (fd_ < 0) return;
+  // Nothing was judged: whatever ended the check, there is nothing to go on from.
+  if (known_ == 0 && !appended_) done();
+  ::close(fd_);
 }
 
 Result<CheckProgress> CheckProgress::open(const std::filesystem::path& file, const Pins& pins,
@@ -104,12 +108,21 @@ Result<CheckProgress> CheckProgress::open(const std::filesystem::path& file, con
   out.synced_ = out.kept_ = std::chrono::steady_clock::now();
   out.fd_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
   if (out.fd_ < 0) return file_error(file, "cannot be written");
+  out.known_ = 1;  // until it is read: an error leaves the file as it is
   struct stat status{};
   if (::fstat(out.fd_, &status) != 0 || !S_ISREG(status.st_mode)) {
     return bad_input(file.string(), "is no regular file", "a file for the progress");
   }
   if (::flock(out.fd_, LOCK_EX | LOCK_NB) != 0) {
     return bad_input(file.string(), "is in use by another check");
+  }
+  char begin[64] = {};
+  const ssize_t got = ::pread(out.fd_, begin, sizeof begin, 0);
+  const bool ours = std::string_view(begin, sizeof begin).find(kFormat) != std::string_view::npos;
+  if (!resume && got > 0 && !ours) {  // begun anew, but not over somebody's other file
+    ::close(std::exchange(out.fd_, -1));
+    return bad_input(file.string(), "holds something else than the progress of a check",
+                     "a new file, or one of an earlier check");
   }
   std::size_t whole = 0;  // bytes of lines that are as they were written
   if (resume) {
@@ -191,6 +204,7 @@ Result<void> CheckProgress::append(JudgedRecord record, const TensorView& candid
   record.run = run_;
   record.candidate = crc32_of(candidate.bytes);
   all_plain_ = all_plain_ && record.note.plain;
+  appended_ = true;
   return write(record_line(record));
 }
 

@@ -79,7 +79,7 @@ class CheckProgress {
   std::int64_t run_ = 0;
   std::deque<JudgedRecord> records_;
   std::size_t known_ = 0;
-  bool all_plain_ = true;
+  bool all_plain_ = true, appended_ = false;
   std::chrono::steady_clock::time_point synced_, kept_;
   std::chrono::duration<double> keeping_{0};
 };

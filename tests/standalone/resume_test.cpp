@@ -226,6 +226,21 @@ TEST(Resume, OneFileIsForOneCheckAtATime) {
   expect_bad_input(run_program(stopped.all), "is in use by another check");
 }
 
+TEST(Resume, LeavesNothingBehindAndOtherFilesAlone) {
+  PS_NEEDS_REFERENCE();
+  const TempDir dir;
+  put_file(dir / "notes", "mine\n");
+  expect_bad_input(
+      run_parscope({"check", bytes_model().string(), "--progress", (dir / "notes").string()}),
+      "holds something else than the progress of a check");
+  EXPECT_EQ(get_file(dir / "notes"), "mine\n");
+  const Ran ran = run_parscope({"check", bytes_model().string(), "--engine", "model", "--device",
+                                "cuda", "--progress", (dir / "new").string()},
+                               {"CUDA_VISIBLE_DEVICES=-1"});
+  EXPECT_NE(ran.code, 0);
+  EXPECT_EQ(dir.names(), std::vector<std::string>{"notes"});
+}
+
 TEST(Resume, NeedsAPlaceForTheProgress) {
   expect_bad_input(run_parscope({"check", bytes_model().string(), "--resume"}),
                    "--report DIR or --progress FILE");
