@@ -21,8 +21,8 @@ struct Lanes {
   typedef std::int32_t Ints __attribute__((vector_size(W)));
   typedef std::uint32_t Words __attribute__((vector_size(W)));
   typedef std::uint16_t Halves __attribute__((vector_size(W / 2)));  // as many as Words
-  typedef std::uint8_t Quarters __attribute__((vector_size(W / 4)));
   typedef std::uint8_t Bytes __attribute__((vector_size(W)));
+  typedef std::int8_t SignedBytes __attribute__((vector_size(W)));
   static constexpr int kDoubles = W / 8, kWords = W / 4;
   static constexpr int kParts = 8 / kDoubles;  // vectors for the eight lanes of a sum
 };
@@ -53,7 +53,7 @@ PS_INLINE typename L::Doubles load_cells(const double* from) {
 template <class L>
 PS_INLINE typename L::Doubles load_cells(const float* from) {
 #if defined(__x86_64__) && !defined(__clang__)
-  if constexpr (sizeof(typename L::Doubles) == 64) {  // GCC 12 makes four instructions of it
+  if constexpr (sizeof(typename L::Doubles) >= 32) {  // GCC 12 makes four instructions of it
     typename L::Doubles out;
     asm("vcvtps2pd %1, %0" : "=v"(out) : "vm"(load<typename L::HalfFloats>(from)));
     return out;

@@ -99,45 +99,57 @@ PS_INLINE typename L::Doubles bound_of(const typename L::Doubles& b, const Chunk
   return bound.atol + bound.rtol * (size > floor ? size : floor);
 }
 
-// Adds the errors of a chunk to the histogram: bytes that say the bucket, then one comparison and
-// one addition for each vector of them, for the buckets between the least error and the largest.
+// An error's bucket as a byte: the upper seven bits of its exponent, so a factor of 4. Bucket k
+// begins at k + kBucketBias; below 2^-53 there are no buckets.
+constexpr std::uint8_t kBucketBias = 36;
+
+// Adds the errors of a chunk to the histogram: one comparison and one addition for each vector of
+// bytes, for the buckets between the least error and the largest.
 template <class L>
-PS_INLINE void add_buckets(const float* errors, std::int64_t n, Tally& tally) {
-  using Ints = typename L::Ints;
+PS_INLINE void add_buckets(const std::uint8_t* buckets, std::int64_t n, Tally& tally) {
   using Bytes = typename L::Bytes;
-  alignas(64) std::uint8_t buckets[kChunk];
-  const Ints last = (kHistogramBuckets - 1) - Ints{};
-  Ints most = {}, least = last;
-#pragma GCC unroll 2
-  for (std::int64_t i = 0; i < n; i += L::kWords) {
-    // Half the exponent, so a factor of 4; 36 is below 2^-53.
-    Ints half = (load<Ints>(errors + i) >> 24) - 36;
-    half = half > 0 ? half : Ints{};
-    half = half < last ? half : last;
-    most = half > most ? half : most;
-    const Ints or_last = half > 0 ? half : last;
-    least = or_last < least ? or_last : least;
-    store(buckets + i, __builtin_convertvector(half, typename L::Quarters));
-  }
-  std::int32_t top = 0, low = kHistogramBuckets;
-  for (int lane = 0; lane < L::kWords; ++lane) {
-    top = std::max(top, most[lane]);
-    low = std::min(low, least[lane]);
-  }
+  using SignedBytes = typename L::SignedBytes;
   constexpr int kBytes = sizeof(Bytes);
-  for (std::int32_t k = std::max(low, 2); k <= top; ++k) {
-    const Bytes below = static_cast<std::uint8_t>(k - 1) - Bytes{};
+  Bytes most = {}, least = ~Bytes{};
+  for (std::int64_t i = 0; i < n; i += kBytes) {
+    const auto bucket = load<Bytes>(buckets + i);
+    const Bytes above =
+        bucket - static_cast<std::uint8_t>(kBucketBias + 1);  // bucket 0 goes to the far end
+    most = bucket > most ? bucket : most;
+    least = above < least ? above : least;
+  }
+  int top = 0, low = kHistogramBuckets - 1;
+  for (int lane = 0; lane < kBytes; ++lane) {
+    top = std::max(top, most[lane] - kBucketBias);
+    low = std::min(low, least[lane] + 1);
+  }
+  top = std::min(top, kHistogramBuckets - 1);
+  for (int k = std::max(low, 2); k <= top; ++k) {
+    const SignedBytes below = static_cast<std::int8_t>(k - 1 + kBucketBias) - SignedBytes{};
     for (int part = 0; part < 64; part += kBytes) {
       Bytes count = {};
 #pragma GCC unroll 4
       for (std::int64_t i = part; i < n; i += 64) {
-        count += load<Bytes>(buckets + i) > below ? Bytes{} + 1 : Bytes{};
+        count += load<SignedBytes>(buckets + i) > below ? Bytes{} + 1 : Bytes{};
       }
       // What is in `low` or above is above all buckets below it, too.
-      for (std::int32_t j = k == low ? 2 : k; j <= k; ++j) {
+      for (int j = k == low ? 2 : k; j <= k; ++j) {
         store(tally.at_least[j] + part, load<Bytes>(tally.at_least[j] + part) + count);
       }
     }
+  }
+}
+
+template <class L>
+PS_INLINE void buckets_of(const float* errors, std::int64_t n, std::uint8_t* buckets) {
+  using Words = typename L::Words;
+  for (std::int64_t i = 0; i < n; i += 4 * L::kWords) {
+    Words four = {};
+#pragma GCC unroll 4
+    for (int part = 0; part < 4; ++part) {
+      four |= load<Words>(errors + i + part * L::kWords) >> 24 << 8 * part;
+    }
+    store(buckets + i, four);
   }
 }
 
@@ -146,7 +158,8 @@ PS_INLINE void add_buckets(const float* errors, std::int64_t n, Tally& tally) {
 // without sign are in order, infinity and NaN last; one less puts 0 at the far end.
 template <class L>
 PS_INLINE std::int64_t judge_cells(const float* a, const float* b, std::int64_t n,
-                                   const ChunkRules& rules, float* errors, ChunkFacts& facts) {
+                                   const ChunkRules& rules, std::uint8_t* buckets,
+                                   ChunkFacts& facts) {
   using Floats = typename L::Floats;
   using Ints = typename L::Ints;
   using Words = typename L::Words;
@@ -156,53 +169,68 @@ PS_INLINE std::int64_t judge_cells(const float* a, const float* b, std::int64_t 
   const float rtol = cut(rules.best * rules.bound.rtol * kLess);
   const float ulp_scale = cut(rules.ulp_scale * kLess);
   const Floats floor = cut(rules.bound.floor) - Floats{};
-  Words top_a = {}, top_b = {}, least_a = ~Words{}, least_b = ~Words{};
+  // Both sides share `top` and `least`, and what an error has over its limits is kept as a number
+  // of steps: the fewer vectors stay alive, the fewer go through memory (AVX2 has 16).
+  Words top = {}, least = ~Words{};
   Ints most = {}, unequal = {}, beats = {}, ulps = {};
-#pragma GCC unroll 2
-  for (std::int64_t i = 0; i < n; i += L::kWords) {
-    __builtin_prefetch(rules.ahead_a + i * rules.cell_bytes_a);
-    __builtin_prefetch(rules.ahead_b + i * rules.cell_bytes_b);
-    const auto x = load<Floats>(a + i), y = load<Floats>(b + i);
-    const Words word_x = bits<Words>(x), word_y = bits<Words>(y);
-    top_a = word_x > top_a ? word_x : top_a;
-    top_b = word_y > top_b ? word_y : top_b;
-    const Ints e = bits<Ints>(x - y) & 0x7fffffff;
-    store(errors + i, e);
-    most = e > most ? e : most;
-    unequal += e > 0 ? Ints{} + 1 : Ints{};
-    const Ints size_x = bits<Ints>(x) & 0x7fffffff, size_y = bits<Ints>(y) & 0x7fffffff;
-    const Words less_x = bits<Words>(size_x) - 1, less_y = bits<Words>(size_y) - 1;
-    least_a = less_x < least_a ? less_x : least_a;
-    least_b = less_y < least_b ? less_y : least_b;
-    const Floats wide = bits<Floats>(size_y) > floor ? bits<Floats>(size_y) : floor;
-    const Floats limit = atol + rtol * wide;
-    beats |= e > bits<Ints>(limit) ? Ints{} + 1 : Ints{};
-    const Floats near = ulp_scale * bits<Floats>(size_x < size_y ? size_x : size_y);
-    ulps |= e > bits<Ints>(near) ? Ints{} + 1 : Ints{};
+  for (std::int64_t i = 0; i < n; i += 4 * L::kWords) {
+    Words four =
+        {};  // the buckets of four vectors of cells, side by side, in an order of their own
+#pragma GCC unroll 4
+    for (int part = 0; part < 4; ++part) {
+      const std::int64_t at = i + part * L::kWords;
+      if (part * L::kWords % 16 == 0) {  // a line of 64 bytes of floats
+        __builtin_prefetch(rules.ahead_a + at * rules.cell_bytes_a);
+        __builtin_prefetch(rules.ahead_b + at * rules.cell_bytes_b);
+      }
+      const auto x = load<Floats>(a + at), y = load<Floats>(b + at);
+      const Words word_x = bits<Words>(x), word_y = bits<Words>(y);
+      top = word_x > top ? word_x : top;
+      top = word_y > top ? word_y : top;
+      const Ints e = bits<Ints>(x - y) & 0x7fffffff;
+      four |= bits<Words>(e) >> 24 << 8 * part;
+      most = e > most ? e : most;
+      unequal += e > 0 ? Ints{} + 1 : Ints{};
+      const Ints size_x = bits<Ints>(x) & 0x7fffffff, size_y = bits<Ints>(y) & 0x7fffffff;
+      const Words less_x = bits<Words>(size_x) - 1, less_y = bits<Words>(size_y) - 1;
+      least = less_x < least ? less_x : least;
+      least = less_y < least ? less_y : least;
+      const Floats wide = bits<Floats>(size_y) > floor ? bits<Floats>(size_y) : floor;
+      const Floats limit = atol + rtol * wide;
+      const Ints beaten = e - bits<Ints>(limit);
+      beats = beaten > beats ? beaten : beats;
+      const Floats near = ulp_scale * bits<Floats>(size_x < size_y ? size_x : size_y);
+      const Ints further = e - bits<Ints>(near);
+      ulps = further > ulps ? further : ulps;
+    }
+    store(buckets + i, four);
   }
-  const auto lowest_a = bits<std::uint32_t>(static_cast<float>(rules.a.lowest));
-  const auto lowest_b = bits<std::uint32_t>(static_cast<float>(rules.b.lowest));
-  const auto normal_a = bits<std::uint32_t>(static_cast<float>(rules.a.min_normal));
-  const auto normal_b = bits<std::uint32_t>(static_cast<float>(rules.b.min_normal));
+  // Where the types differ, what is special for one of them is looked at again for both.
+  const auto word = [](double x) { return bits<std::uint32_t>(static_cast<float>(x)); };
+  const std::uint32_t lowest = std::min(word(rules.a.lowest), word(rules.b.lowest));
+  const std::uint32_t normal = std::max(word(rules.a.min_normal), word(rules.b.min_normal));
   std::int32_t largest = 0;
   for (int lane = 0; lane < L::kWords; ++lane) {
     largest = std::max(largest, most[lane]);
-    facts.special |= top_a[lane] >= lowest_a || top_b[lane] >= lowest_b;
-    facts.subnormal |= least_a[lane] + 1 < normal_a || least_b[lane] + 1 < normal_b;
+    facts.special |= top[lane] >= lowest;
+    facts.subnormal |= least[lane] + 1 < normal;
+    facts.beats |= beats[lane] > 0;
+    facts.more_ulps |= ulps[lane] > 0;
   }
   facts.special |= largest >= 0x7f800000;
   facts.max_abs = static_cast<double>(bits<float>(largest));
-  facts.beats = rules.bound.cells != nullptr || total(beats, std::int32_t{0}) != 0;
-  facts.more_ulps = total(ulps, std::int32_t{0}) != 0;
+  facts.beats |= rules.bound.cells != nullptr;
   return total(unequal, std::int32_t{0});
 }
 
 template <class L>
 PS_INLINE std::int64_t judge_cells(const double* a, const double* b, std::int64_t n,
-                                   const ChunkRules& rules, float* errors, ChunkFacts& facts) {
+                                   const ChunkRules& rules, std::uint8_t* buckets,
+                                   ChunkFacts& facts) {
   using Doubles = typename L::Doubles;
   using Longs = typename L::Longs;
   using LongWords = typename L::LongWords;
+  alignas(64) float errors[kChunk];
   ClassWatch<L, double> watch_a, watch_b;
   Doubles most = {};
   Longs unequal = {}, beats = {};
@@ -216,6 +244,7 @@ PS_INLINE std::int64_t judge_cells(const double* a, const double* b, std::int64_
     unequal += e > 0.0 ? Longs{} + 1 : Longs{};
     beats |= e > rules.best * bound_of<L>(y, rules.bound, i) ? Longs{} + 1 : Longs{};
   }
+  buckets_of<L>(errors, n, buckets);
   watch_a.tell(rules.a, facts.special, facts.subnormal);
   watch_b.tell(rules.b, facts.special, facts.subnormal);
   for (int lane = 0; lane < L::kDoubles; ++lane) {
@@ -232,32 +261,40 @@ PS_INLINE void tally_chunk(const T* a, const T* b, std::int64_t n, const ChunkRu
                            Tally& tally, ChunkFacts& facts) {
   using Doubles = typename L::Doubles;
   alignas(64) double aa[8], bb[8], dd[8];
-  // Part by part of the eight lanes, each through the whole chunk.
-  for (int lane = 0; lane < 8; lane += L::kDoubles) {
-    auto sum_aa = load<Doubles>(tally.aa + lane), sum_bb = load<Doubles>(tally.bb + lane);
-    auto sum_dd = load<Doubles>(tally.dd + lane);
-#pragma GCC unroll 4
-    for (std::int64_t i = lane; i < n; i += 8) {
-      const Doubles x = load_cells<L>(a + i), y = load_cells<L>(b + i);
-      const Doubles d = x - y;
-      sum_aa = add_square<L, T>(sum_aa, x);
-      sum_bb = add_square<L, T>(sum_bb, y);
-      sum_dd += d * d;
-    }
-    store(aa + lane, sum_aa);
-    store(bb + lane, sum_bb);
-    store(dd + lane, sum_dd);
+  // All eight lanes side by side: one vector's sums alone would wait for each other.
+  Doubles sum_aa[L::kParts], sum_bb[L::kParts], sum_dd[L::kParts];
+  for (int part = 0; part < L::kParts; ++part) {
+    sum_aa[part] = load<Doubles>(tally.aa + part * L::kDoubles);
+    sum_bb[part] = load<Doubles>(tally.bb + part * L::kDoubles);
+    sum_dd[part] = load<Doubles>(tally.dd + part * L::kDoubles);
   }
-  alignas(64) float errors[kChunk];
+#pragma GCC unroll 4
+  for (std::int64_t i = 0; i < n; i += 8) {
+#pragma GCC unroll 4
+    for (int part = 0; part < L::kParts; ++part) {
+      const std::int64_t at = i + part * L::kDoubles;
+      const Doubles x = load_cells<L>(a + at), y = load_cells<L>(b + at);
+      const Doubles d = x - y;
+      sum_aa[part] = add_square<L, T>(sum_aa[part], x);
+      sum_bb[part] = add_square<L, T>(sum_bb[part], y);
+      sum_dd[part] += d * d;
+    }
+  }
+  for (int part = 0; part < L::kParts; ++part) {
+    store(aa + part * L::kDoubles, sum_aa[part]);
+    store(bb + part * L::kDoubles, sum_bb[part]);
+    store(dd + part * L::kDoubles, sum_dd[part]);
+  }
+  alignas(64) std::uint8_t buckets[kChunk];
   facts = {};
-  const std::int64_t unequal = judge_cells<L>(a, b, n, rules, errors, facts);
+  const std::int64_t unequal = judge_cells<L>(a, b, n, rules, buckets, facts);
   facts.special = facts.special && !rules.numbers;
   if (facts.special) return;
   std::memcpy(tally.aa, aa, sizeof aa);
   std::memcpy(tally.bb, bb, sizeof bb);
   std::memcpy(tally.dd, dd, sizeof dd);
   tally.unequal += unequal;
-  if (facts.max_abs > 0) add_buckets<L>(errors, n, tally);
+  if (facts.max_abs > 0) add_buckets<L>(buckets, n, tally);
   constexpr int kFull = 255 / (kChunk / 64);  // a byte counts to 255
   if (++tally.chunks == kFull) tally.empty_buckets();
 }

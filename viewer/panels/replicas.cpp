@@ -88,10 +88,10 @@ class ReplicasPanel final : public Panel {
       ImGui::GetWindowDrawList()->AddRectFilled(
           ImVec2(at.x, at.y + size * 0.35f), ImVec2(at.x + size, at.y + size * 1.35f), color_of(p));
       ImGui::Dummy(ImVec2(size, size));
-      ImGui::SameLine(0, 4);
+      ImGui::SameLine(0, scaled(4));
       const std::string id = std::to_string(p) + "##replica";
       if (ImGui::SmallButton(id.c_str())) (void)app.execute("at replica=" + std::to_string(p));
-      ImGui::SameLine(0, 10);
+      ImGui::SameLine(0, scaled(10));
     }
     std::int64_t flips = 0, disagree = 0, changed = 0;
     for (const ReplicaToken& t : votes.tokens) {

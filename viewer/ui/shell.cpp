@@ -58,6 +58,7 @@ void Shell::draw() {
       if (main_node_ == 0) main_node_ = dockspace;
       ImGui::DockSpaceOverViewport(dockspace);
       panels();
+      tell_open_panels();
     }
   }
   palette_.draw(app_);

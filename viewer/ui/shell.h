@@ -39,6 +39,7 @@ class Shell {
   void status_bar();
   void build_layout(ImGuiID dockspace);
   void panels();
+  void tell_open_panels();
   void help_window();
   void empty_state();
   void answer_requests();

@@ -76,6 +76,22 @@ void Shell::before_frame() {
   settle_ = 3;
 }
 
+// For `panel +1`: as they stand in the layout, then those that the user added.
+void Shell::tell_open_panels() {
+  std::vector<std::string>& names = app_.open_panels;
+  names.clear();
+  const auto add = [&](const std::string& name) {
+    if (is_open(name) && std::find(names.begin(), names.end(), name) == names.end())
+      names.push_back(name);
+  };
+  if (const LayoutInfo* layout = find_layout(app_.state.layout)) {
+    for (const std::string_view place :
+         {layout->main, layout->below, layout->right, layout->corner})
+      for (const std::string& name : names_in(place)) add(name);
+  }
+  for (const PanelInfo& panel : panel_table()) add(std::string(panel.name));
+}
+
 void Shell::build_layout(ImGuiID dockspace) {
   const LayoutInfo* layout = find_layout(app_.state.layout);
   if (layout == nullptr) layout = &layout_table().front();
