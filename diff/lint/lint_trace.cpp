@@ -220,8 +220,9 @@ Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config) 
   if (const Result<TraceExtras> extras = trace_extras(trace); extras.ok()) {
     if (!extras->ended.empty()) {
       Finding f = trace_finding({}, "capture-ended-early", "",
-                                extras->ended + " ended the run: what it had not computed by then "
-                                                "is missing");
+                                extras->ended +
+                                    " ended the run: what it had not computed by then "
+                                    "is missing");
       f.severity = Severity::kWarning;
       report.findings.push_back(std::move(f));
     }
