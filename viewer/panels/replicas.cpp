@@ -246,7 +246,9 @@ class ReplicasPanel final : public Panel {
     const int columns = 4 + static_cast<int>(t.top.size()) * 2;
     if (!ImGui::BeginTable("votes", columns,
                            ImGuiTableFlags_RowBg | ImGuiTableFlags_SizingFixedFit |
-                               ImGuiTableFlags_ScrollX | ImGuiTableFlags_BordersInnerV))
+                               ImGuiTableFlags_ScrollX | ImGuiTableFlags_BordersInnerV,
+                           ImVec2(0, std::max(ImGui::GetContentRegionAvail().y,
+                                              ImGui::GetTextLineHeightWithSpacing() * 7))))
       return;
     ImGui::TableSetupColumn("replica");
     ImGui::TableSetupColumn("weight");
