@@ -38,6 +38,8 @@ inline constexpr Option kExplain{
     "--explain", "FINDING",
     "print one finding's chain of evidence instead: its number in the\n"
     "report (1 = the cause of the first divergence), or its id"};
+inline constexpr Option kProfile{
+    "--profile", "", "where the time and memory went, by phase, on stderr and in timing"};
 inline constexpr Option kQuiet{"--quiet", "", "print only what is wrong"};
 
 // Where results go. Progress and errors go to stderr, and progress only to a terminal.

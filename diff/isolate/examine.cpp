@@ -13,6 +13,7 @@
 #include "diff/diagnose/power.h"
 #include "diff/isolate/lockstep.h"
 #include "diff/mask/step_mask.h"
+#include "diff/run/phases.h"
 
 namespace ps {
 
@@ -197,7 +198,10 @@ Result<Report> examine_rank(const Trace& trace, std::int64_t rank, const Model& 
     }
     const std::int64_t past = reference.past();
     PS_TRY(const StepInputs inputs, mask::step_inputs_with_mask(step, config, past));
-    PS_TRY(const std::unique_ptr<ReferenceStep> truth, reference.step(inputs));
+    PS_TRY(const std::unique_ptr<ReferenceStep> truth, [&] {
+      const Phase phase(Work::kReference);
+      return reference.step(inputs);
+    }());
     const PointLookup lookup = [&](std::string_view name) -> std::optional<TensorView> {
       if (name.starts_with("past:")) {
         return past_caches.find(std::string(name.substr(5)), values, inputs.length);
@@ -218,6 +222,7 @@ Result<Report> examine_rank(const Trace& trace, std::int64_t rank, const Model& 
     investigator.unordered_past(past_caches.unordered().empty() ? std::nullopt
                                                                 : std::optional(unordered));
     judge.on_right([&](const JudgedPoint& point) {
+      const Phase phase(Work::kProbe);
       if (measured) power.watch(point);
     });
     judge.on_divergence([&](const JudgedPoint& point) {
@@ -225,6 +230,7 @@ Result<Report> examine_rank(const Trace& trace, std::int64_t rank, const Model& 
         options.divergence(step.step, point);
       }
       measured = false;  // of a run that is wrong nobody asks what else it could have shown
+      const Phase phase(Work::kName);
       if (options.name_causes) investigator.look(step.step, point);
     });
     for (const OpInfo& op : truth->ops()) PS_TRY_VOID(judge.judge(op, lookup));
@@ -233,7 +239,10 @@ Result<Report> examine_rank(const Trace& trace, std::int64_t rank, const Model& 
       reference.reset();
       past_caches = {};
     }
-    PS_TRY_VOID(truth->finish());
+    PS_TRY_VOID([&] {
+      const Phase phase(Work::kReference);
+      return truth->finish();
+    }());
     report.points.insert(report.points.end(), judge.rows().begin(), judge.rows().end());
     add_unmatched(step, values, truth->ops(), report);
     if (judge.first() && !report.first_divergence) report.first_divergence = judge.first();

@@ -9,6 +9,7 @@
 #include "core/float_bits.h"
 #include "core/points.h"
 #include "diff/diagnose/power.h"
+#include "diff/run/phases.h"
 
 namespace ps {
 
@@ -241,6 +242,7 @@ Result<void> excite(const Model& model, const ModelConfig& candidate_config, con
   const auto note = [&](const std::string& what) {
     report.environment.emplace_back("own_inputs", what);
   };
+  auto opening = std::make_optional<Phase>(Work::kOpen);
   const Result<OwnInputs> made = own_inputs(model, options.run);
   if (!made.ok()) {
     note(json_string("not run: " + made.error().line()));
@@ -254,6 +256,7 @@ Result<void> excite(const Model& model, const ModelConfig& candidate_config, con
     return {};
   }
   PS_TRY(const std::unique_ptr<Reference> reference, open.reference(made->model));
+  opening.reset();
   LockstepOptions how = options;
   how.divergence = nullptr;
   how.measure_power = false;

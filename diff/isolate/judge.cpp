@@ -6,6 +6,7 @@
 
 #include "diff/compare/axes.h"
 #include "diff/isolate/additive_mask.h"
+#include "diff/run/phases.h"
 
 namespace ps {
 
@@ -211,11 +212,17 @@ void StepJudge::watch_nonfinite(const JudgedPoint& point, const Comparison* whol
   }
 }
 
+Result<Tensor> StepJudge::own_of(const std::string& point) {
+  const Phase phase(Work::kReference);
+  return reference_.own(point);
+}
+
 Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
+  const Phase phase(Work::kCompare);
   const std::optional<TensorView> captured = lookup(op.point);
   if (!captured) {
     if (options_.own_run) {
-      PS_TRY(const Tensor own, reference_.own(op.point));
+      PS_TRY(const Tensor own, own_of(op.point));
       if (own_) own_(op.point, own);
     }
     return {};
@@ -224,10 +231,13 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   rounding.run = options_.run;
   rounding.captured = is_floating(captured->dtype) ? captured->dtype : options_.run;
   rounding.lambda = options_.lambda;
-  Result<Replayed> replayed = reference_.replay(op.point, lookup, rounding);
+  Result<Replayed> replayed = [&] {
+    const Phase redone(Work::kReference);
+    return reference_.replay(op.point, lookup, rounding);
+  }();
   std::optional<Tensor> own;
   if (options_.own_run) {
-    PS_TRY(own, reference_.own(op.point));
+    PS_TRY(own, own_of(op.point));
     if (own_) own_(op.point, *own);
   }
   if (!replayed.ok()) {

@@ -83,6 +83,7 @@ class StepJudge {
   std::int64_t empty_rows() const { return ignore_.empty_rows(); }
 
  private:
+  Result<Tensor> own_of(const std::string& point);
   PointRow base_row(const std::string& point, const TensorView& value) const;
   void judge_shape(const OpInfo& op, const TensorView& value, const Replayed& exact,
                    const PointLookup& lookup, const Rounding& rounding);

@@ -10,6 +10,7 @@
 #include "diff/diagnose/investigator.h"
 #include "diff/diagnose/power.h"
 #include "diff/isolate/replica_votes.h"
+#include "diff/run/phases.h"
 
 namespace ps {
 
@@ -61,6 +62,7 @@ class Window final : public Tap {
     return index_.contains(std::string(point)) || point == "lm_head";
   }
   void take(std::string_view point, const TensorView& value) override {
+    const Phase phase(Work::kKeep);
     if (point == "lm_head") logits = Tensor::copy_of(value);
     votes.keep(point, value);
     if (!status.ok() || stopped_) return;
@@ -262,7 +264,10 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
       continue;
     }
     const std::int64_t past = script.past();
-    PS_TRY(const std::unique_ptr<ReferenceStep> truth, reference.step(next->inputs));
+    PS_TRY(const std::unique_ptr<ReferenceStep> truth, [&] {
+      const Phase phase(Work::kReference);
+      return reference.step(next->inputs);
+    }());
     auto current = std::make_unique<StepJudge>(config, *truth, next->inputs, number, past, how);
     StepJudge& judge = *current;
     if (earlier) {
@@ -270,6 +275,7 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
       judge.inherit_nonfinite(*earlier);
     }
     judge.on_right([&](const JudgedPoint& point) {
+      const Phase phase(Work::kProbe);
       if (measured) power.watch(point);
     });
     judge.on_divergence([&](const JudgedPoint& point) {
@@ -277,16 +283,23 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
         options.divergence(number, point);
       }
       measured = false;  // of a run that is wrong nobody asks what else it could have shown
+      const Phase phase(Work::kName);
       if (options.name_causes) investigator.look(number, point);
     });
     Votes expected(options.count_votes && config.replicas > 1);
     judge.on_own(
         [&](const std::string& point, const Tensor& own) { expected.keep(point, own.view()); });
     Window window(judge, truth->ops(), caches, options, number, total);
-    PS_TRY_VOID(candidate.forward(next->inputs, window));
+    PS_TRY_VOID([&] {
+      const Phase phase(Work::kCandidate);
+      return candidate.forward(next->inputs, window);
+    }());
     window.finish();
     if (!window.status.ok()) return window.status.error();
-    PS_TRY_VOID(truth->finish());
+    PS_TRY_VOID([&] {
+      const Phase phase(Work::kReference);
+      return truth->finish();
+    }());
     if (window.votes.complete() && expected.complete()) {
       if (!report.replicas) report.replicas.emplace();
       PS_TRY_VOID(add_replica_votes(reference, config, next->inputs, number, past,

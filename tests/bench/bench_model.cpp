@@ -1,6 +1,7 @@
 // The host model beside the LibTorch reference, in one run: prefill and decode, P = 1 and 4, on a
 // tiny and on the Qwen2-0.5B shape (random float weights, made once and kept in PARSCOPE_BENCH_DIR
-// or /tmp; the larger shape only with PARSCOPE_BENCH_LARGE=1: 2 GB of disk for each P). Each
+// or /tmp). PARSCOPE_BENCH_SHAPES names what runs, of tiny, qwen2_0.5b and qwen2_1.5b (default:
+// tiny; the others take 2 and 6 GB of disk for each P), PARSCOPE_BENCH_P one P alone. Each
 // candidate row carries `vs_reference`: its time over the reference's, same inputs, same threads.
 // The rows with taps carry `vs_no_taps`, against passes in turn with theirs. Where there is a GPU,
 // the same rows run on it, under <shape>/<P>/cuda/.
@@ -26,7 +27,8 @@ struct BenchShape {
   std::int64_t hidden, intermediate, layers, heads, kv_heads, vocab, tokens;
 };
 constexpr BenchShape kTiny{"tiny", 128, 344, 4, 4, 2, 256, 64};
-constexpr BenchShape kLarge{"qwen2_0.5b", 896, 4864, 24, 14, 2, 151936, 256};
+constexpr BenchShape kHalf{"qwen2_0.5b", 896, 4864, 24, 14, 2, 151936, 256};
+constexpr BenchShape kLarge{"qwen2_1.5b", 1536, 8960, 28, 12, 2, 151936, 256};
 
 std::string config_json(const BenchShape& s, std::int64_t replicas) {
   const auto field = [](const char* name, std::int64_t value) {
@@ -168,7 +170,7 @@ void register_rows(const BenchShape& shape, std::int64_t replicas, Device device
                            (device == Device::kCuda ? "/cuda" : "");
   const auto add = [&](const std::string& what, auto run) {
     benchmark::RegisterBenchmark((name + what).c_str(), run)
-        ->Iterations(&shape == &kLarge ? 3 : 50)
+        ->Iterations(&shape == &kTiny ? 50 : 3)
         ->Unit(benchmark::kMillisecond);
   };
   const auto add_prefill = [&](const std::string& what, Sink::Wants wants) {
@@ -181,9 +183,13 @@ void register_rows(const BenchShape& shape, std::int64_t replicas, Device device
 }
 
 int register_all() {
-  for (const BenchShape* shape : {&kTiny, &kLarge}) {
-    if (shape == &kLarge && std::getenv("PARSCOPE_BENCH_LARGE") == nullptr) continue;
+  const char* chosen = std::getenv("PARSCOPE_BENCH_SHAPES");
+  const char* one = std::getenv("PARSCOPE_BENCH_P");
+  const std::string shapes = "," + std::string(chosen != nullptr ? chosen : "tiny") + ",";
+  for (const BenchShape* shape : {&kTiny, &kHalf, &kLarge}) {
+    if (shapes.find("," + std::string(shape->name) + ",") == std::string::npos) continue;
     for (const std::int64_t replicas : {1, 4}) {
+      if (one != nullptr && std::atoi(one) != replicas) continue;
       register_rows(*shape, replicas, Device::kHost);
       if (cuda_devices() > 0) register_rows(*shape, replicas, Device::kCuda);
     }

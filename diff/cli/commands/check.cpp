@@ -17,6 +17,7 @@
 #include "diff/ranks/world_engine.h"
 #include "diff/report/baseline.h"
 #include "diff/report/write.h"
+#include "diff/run/phases.h"
 #include "diff/run/recommend.h"
 #include "diff/shard/join_trace.h"
 #include "diff/shard/rank_engine.h"
@@ -55,6 +56,7 @@ constexpr Option kOptions[] = {
     {"--github", "", "GitHub annotations and a step summary"},
     {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
     kExplain,
+    kProfile,
     kJson,
     kQuiet};
 
@@ -113,6 +115,9 @@ Result<Candidate> open_candidate_of(const Model& model, const EngineChoice& choi
 // `place` and `world`: of a real rank.
 Result<int> check(const Arguments& arguments, const RankPlace* place, World* world) {
   const auto start = std::chrono::steady_clock::now();
+  Phases& phases = Phases::of_thread();
+  if (arguments.has("--profile")) phases.measure_memory(own_bytes);
+  phases.enter(Work::kOpen);
   const bool leads = world == nullptr || place->rank == 0;
   ReportOptions files;
   files.github = arguments.has("--github");
@@ -170,6 +175,7 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   PS_TRY(const Candidate candidate, open_candidate_of(candidate_model, choice, place, world));
   PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, truth));
   const double opened = seconds_since(start);
+  phases.enter(Work::kOther);
 
   Progress progress("checking");
   LockstepOptions options;
@@ -216,6 +222,9 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   describe(choice, plan, report);
   report.timing = {{"open_seconds", number(opened)},
                    {"check_seconds", number(seconds_since(start) - opened)}};
+  const auto fields = phase_fields(phases.rows());
+  report.timing.insert(report.timing.end(), fields.begin(), fields.end());
+  phases.enter(Work::kReport);
   if (arguments.has("--baseline")) {
     PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
   }
@@ -230,6 +239,7 @@ Result<int> check(const Arguments& arguments, const RankPlace* place, World* wor
   } else if (!arguments.has("--quiet") || exit_code(report) != 0) {
     print(report_text(report, subject, {stdout_has_color()}));
   }
+  if (arguments.has("--profile")) std::fputs(phase_table(phases.rows()).c_str(), stderr);
   return exit_code(report);
 }
 

@@ -16,6 +16,7 @@
 #include "diff/report/baseline.h"
 #include "diff/report/stored.h"
 #include "diff/report/write.h"
+#include "diff/run/phases.h"
 #include "diff/shard/join_trace.h"
 
 namespace ps::cli {
@@ -43,6 +44,7 @@ constexpr Option kOptions[] = {
     {"--github", "", "GitHub annotations and a step summary"},
     {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
     kExplain,
+    kProfile,
     {"--from", "FILE", "with --explain: a report.json of an earlier run, instead of CANDIDATE"},
     kJson,
     kQuiet};
@@ -89,6 +91,9 @@ Result<int> run(const Arguments& arguments) {
     PS_TRY_VOID(check_repro_dir(arguments.get("--repro")));
     PS_TRY_VOID(probe_output_dir(arguments.get("--repro")));
   }
+  Phases& phases = Phases::of_thread();
+  if (arguments.has("--profile")) phases.measure_memory(own_bytes);
+  phases.enter(Work::kOpen);
   const std::string subject = arguments.positionals()[0];
   files.artifact = subject;
   PS_TRY(Model dense, open_model_at(arguments.get("--model")));
@@ -111,6 +116,7 @@ Result<int> run(const Arguments& arguments) {
   truth.candidate_ranks = joined.ranks();
   PS_TRY(const std::unique_ptr<Reference> reference, open_reference(model, truth));
 
+  phases.enter(Work::kOther);
   Progress progress("examining");
   ExamineOptions options;
   options.progress = [&](std::int64_t done, std::int64_t total) { progress.update(done, total); };
@@ -138,6 +144,8 @@ Result<int> run(const Arguments& arguments) {
   if (arguments.has("--baseline")) {
     PS_TRY(report, apply_baseline(std::move(report), arguments.get("--baseline")));
   }
+  report.timing = phase_fields(phases.rows());
+  phases.enter(Work::kReport);
   if (arguments.has("--json")) files.annotations = stderr;
   files.more = viewer_pictures;
   PS_TRY_VOID(write_reports(report, subject, files));
@@ -157,6 +165,7 @@ Result<int> run(const Arguments& arguments) {
     std::fprintf(stderr, "%s%s\n", written ? "reproduction: python3 " : "no reproduction: ",
                  written ? script.c_str() : why);
   }
+  if (arguments.has("--profile")) std::fputs(phase_table(phases.rows()).c_str(), stderr);
   return exit_code(report);
 }
 
