@@ -213,6 +213,7 @@ class Writer {
     constexpr const char* kFormat = "  %-10s %10s %9s %9s %8s  ";
     std::snprintf(line, sizeof line, kFormat, "worst", "of bound", "max abs", "rel L2", "ulp");
     out_ += paint_("1", line) + paint_("1", "point") + "\n";
+    const std::string capture = capture_of(report_);
     for (const PointRow* row : rows) {
       const std::string status(to_string(row->status));
       const std::string ulp = row->max_ulp > 9'999'999 ? ">9999999" : std::to_string(row->max_ulp);
@@ -227,6 +228,7 @@ class Writer {
       const std::size_t room = width_ > used + 8 ? width_ - used : 8;
       const std::string whole = shortened(place, room) + suffix;
       out_ += line + shortened(whole, width_ - std::string_view(line).size()) + "\n";
+      if (is_bad(*row)) out_ += "      view: " + to_string(link_to(capture, *row)) + "\n";
     }
   }
 
