@@ -342,6 +342,30 @@ TEST_F(ViewerUi, ChangedLayoutIsKept) {
   EXPECT_FALSE(stage->shell().is_open("log"));  // as the user left it
 }
 
+// Findings lie before the log, and the strip keeps its share, whatever the size of the window was
+// when the layout was left.
+TEST_F(ViewerUi, KeptLayoutFitsAWindowOfAnotherSize) {
+  const TempDir config;
+  stage.reset();
+  stage = std::make_unique<Stage>(app, config.path());
+  open_diverged();
+  const auto share = [](float of) {
+    return ImGui::FindWindowByName("Divergence###divergence")->Size.x / of;
+  };
+  const float before = share(kWidth);
+  stage->settle(800, 600);  // a window that is made smaller
+  EXPECT_NEAR(share(800), before, 0.01f);
+  stage->settle(kWidth, kHeight);
+  EXPECT_NEAR(share(kWidth), before, 0.01f);
+  stage->shell().save_layout();
+  stage.reset();
+  stage = std::make_unique<Stage>(app, config.path());
+  stage->settle(800, 600);
+  EXPECT_NEAR(share(800), before, 0.01f);
+  EXPECT_TRUE(ImGui::FindWindowByName("Findings###findings")->DockTabIsVisible);
+  EXPECT_TRUE(ImGui::FindWindowByName("Tensor###tensor")->DockTabIsVisible);
+}
+
 // ---- pictures -----------------------------------------------------------------------------------
 
 TEST_F(ViewerUi, PicturesAreTheSameBytesEveryTime) {

@@ -94,10 +94,14 @@ class MaskPanel final : public Panel {
 
   static void picker(App& app, const char* label, const std::string& option, const std::string& now,
                      const std::vector<std::string>& names) {
+    const float width = ImGui::GetFontSize() * 6.5f;
     ImGui::SameLine();
+    if (ImGui::GetContentRegionAvail().x < width + ImGui::CalcTextSize(label).x + scaled(12))
+      ImGui::NewLine();
+    ImGui::AlignTextToFramePadding();
     ImGui::TextDisabled("%s", label);
     ImGui::SameLine();
-    ImGui::SetNextItemWidth(ImGui::GetFontSize() * 6.5f);
+    ImGui::SetNextItemWidth(width);
     const std::string id = "##" + option;
     if (!ImGui::BeginCombo(id.c_str(), now.empty() ? "none" : now.c_str())) return;
     for (const std::string& name : names) {

@@ -50,7 +50,9 @@ class ReplicasPanel final : public Panel {
     const ImVec2 room = ImGui::GetContentRegionAvail();
     const float below = std::min(room.y * 0.55f, ImGui::GetTextLineHeightWithSpacing() *
                                                      (static_cast<float>(votes.replicas) + 6.5f));
-    ribbons(app, tokens, chosen, ImVec2(room.x, room.y - below - 8));
+    // Where the panel is low it scrolls, rather than drawing one thing over the other.
+    const float least = ImGui::GetTextLineHeight() * 6.5f;
+    ribbons(app, tokens, chosen, ImVec2(room.x, std::max(room.y - below - 8, least)));
     if (ImGui::BeginChild("vote")) table(app, ui, votes, chosen);
     ImGui::EndChild();
   }
@@ -244,7 +246,9 @@ class ReplicasPanel final : public Panel {
     const int columns = 4 + static_cast<int>(t.top.size()) * 2;
     if (!ImGui::BeginTable("votes", columns,
                            ImGuiTableFlags_RowBg | ImGuiTableFlags_SizingFixedFit |
-                               ImGuiTableFlags_ScrollX | ImGuiTableFlags_BordersInnerV))
+                               ImGuiTableFlags_ScrollX | ImGuiTableFlags_BordersInnerV,
+                           ImVec2(0, std::max(ImGui::GetContentRegionAvail().y,
+                                              ImGui::GetTextLineHeightWithSpacing() * 7))))
       return;
     ImGui::TableSetupColumn("replica");
     ImGui::TableSetupColumn("weight");

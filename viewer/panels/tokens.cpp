@@ -151,9 +151,9 @@ class TokensPanel final : public Panel {
 
   void table(App& app, Ui& ui, const Model& m) {
     const ModelConfig* config = app.session.config();
-    if (!ImGui::BeginTable(
-            "tokens", 6,
-            ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY | ImGuiTableFlags_SizingStretchProp))
+    if (!ImGui::BeginTable("tokens", 6,
+                           ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY |
+                               ImGuiTableFlags_ScrollX | ImGuiTableFlags_SizingFixedFit))
       return;
     ImGui::TableSetupScrollFreeze(0, 1);
     for (const char* name : {"token", "id", "position", "", "next", "lead"})
