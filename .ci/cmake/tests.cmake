@@ -134,6 +134,8 @@ foreach(source IN LISTS bench_sources)
   endif()
 endforeach()
 
+add_test(NAME bench.results COMMAND python3 -B ${PROJECT_SOURCE_DIR}/tests/bench/results_test.py)
+
 # ./dev soak: the same random configurations as soak_test, as many as one likes.
 if(EXISTS ${PROJECT_SOURCE_DIR}/tests/soak/soak.cpp)
   ps_test_program(soak "tests/soak/soak.cpp;${support}")
