@@ -140,7 +140,7 @@ class Bench:
                 limit = f"its multiplications at the {limits['gflops']:.0f} GFLOP/s of a 2048-cube here"
             if shape != "tiny" and what == "decode" and "read_gbs" in limits:
                 limit_ms = weights * 4 / limits["read_gbs"] / 1e6
-                limit = f"reading the weights once at {limits['read_gbs']:.1f} GB/s (one thread)"
+                limit = f"reading the weights once at {limits['read_gbs']:.1f} GB/s"
             peers = [{"name": "LibTorch (reference)", "ms": run["reference_s"] * 1e3, "ratio": run["reference_s"] / run["best_s"]}]
             tokens = " of 256 tokens" if what == "prefill" and shape != "tiny" else " of 64 tokens" if what == "prefill" else ""
             self.row(f"model, host, {shape} f32, {what}{tokens}", ms, limit, limit_ms, peers if "reference_s" in run else (),
@@ -169,12 +169,12 @@ class Bench:
 
     def check(self):
         own, _ = self.check_of("check, tiny ParScale, 3x13 and 2 steps", MODEL, "--random", "3x13", "--steps", "2")
-        self.row("check, tiny ParScale: peak memory of its own", None, mib=own, limited_by="LibTorch and threads at rest")
+        self.row("check, tiny ParScale: peak memory of its own", None, mib=own, limited_by="not profiled; LibTorch just opened has about 60 MiB")
         large = self.scratch() / "parscope-bench-qwen2_0.5b-p1"
         if not self.options.short and large.is_dir():
             own, _ = self.check_of("check, 0.5B shape f32, 16 tokens", large, "--random", "1x16", "--natural", times=1)
-            self.row("check, 0.5B shape f32: peak memory of its own", None, mib=own, limit="lm_head in float64", limit_mib=151936 * 896 * 8 / 2**20,
-                     limited_by="weights widened to float64, one at a time")
+            self.row("check, 0.5B shape f32: peak memory of its own", None, mib=own, limit="lm_head widened to float64 at once", limit_mib=151936 * 896 * 8 / 2**20,
+                     limited_by="not profiled")
 
     def diagnose(self):
         got = self.benchmark("bench_diagnose", "DiagnoseOverCheck")
@@ -188,7 +188,7 @@ class Bench:
             return self.missing("capture of a 8-layer Qwen2 in transformers", "no Python with torch and transformers (./dev foreign)")
         self.row("capture of a 8-layer Qwen2 in transformers, 128 tokens", got["recorded"], "the bare forward and a plain write of the trace",
                  got["bare"] + got["write"], [{"name": "the bare forward", "ms": got["bare"], "ratio": got["bare"] / got["recorded"]}],
-                 f"hashing and writing {got['bytes'] / 2**20:.0f} MiB, inner points of attention made by hand")
+                 f"not profiled; the trace has {got['bytes'] / 2**20:.0f} MiB")
 
     def cuda(self):
         if shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0:
