@@ -1,11 +1,11 @@
 #include "core/checkpoint.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/same_bytes.h"
 
 namespace ps {
 
@@ -72,11 +72,6 @@ Result<std::vector<IndexEntry>> read_index(const fs::path& path) {
     entries.push_back({map->names[i], fs::path(file.text).lexically_normal().string()});
   }
   return entries;
-}
-
-bool same_bytes(const TensorView& a, const TensorView& b) {
-  return a.dtype == b.dtype && a.shape == b.shape && a.bytes.size() == b.bytes.size() &&
-         (a.bytes.empty() || std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0);
 }
 
 // Older checkpoints store RoPE's frequencies; they follow from the config and are not read.

@@ -39,13 +39,17 @@ class Collectives {
   virtual std::int64_t size() const = 0;
   // Sum over the ranks, the same on each; `tag` must be, too.
   virtual Result<void> all_reduce(Tensor& value, const std::string& tag) = 0;
+  virtual const Ledger& ledger() const = 0;  // since the engine was opened
+};
+
+// Ranks in processes of their own, whose devices may add up values by themselves.
+class ProcessCollectives : public Collectives {
+ public:
   // Enters what this rank is about to do into the ledger, and compares it with what the others are
   // about to do: an Error names the rank that would have left them waiting. all_reduce does so
   // itself; this is for values that move between devices.
   virtual Result<void> announce(const Collective& entry) = 0;
   virtual Result<void> share(std::string& bytes) = 0;  // rank 0's go to everybody
-  virtual bool between_processes() const = 0;
-  virtual const Ledger& ledger() const = 0;  // since the engine was opened
 };
 
 class Ranks {

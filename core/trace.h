@@ -69,7 +69,7 @@ class Trace {
 // shapes do not fit; `past` is what the steps before have left in the cache.
 Result<StepInputs> step_inputs(const TraceStep& step, std::int64_t past);
 
-// Writes a trace directory. Each step's file appears whole or not at all, trace.json last.
+// Writes a trace directory: each step's file whole or not at all, with the metadata of `tensors`.
 class TraceWriter {
  public:
   static Result<TraceWriter> create(const std::filesystem::path& dir, TraceManifest manifest);
@@ -77,7 +77,7 @@ class TraceWriter {
   Result<void> begin_step(TraceStep step, const StepInputs* inputs);
   Result<void> add(std::string_view name, const TensorView& value);
   Result<void> end_step();
-  Result<void> close();
+  Result<void> close();  // trace.json, last
 
  private:
   std::filesystem::path dir_;

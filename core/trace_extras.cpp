@@ -132,6 +132,42 @@ std::string weight_sums_text(const std::vector<WeightSum>& weights) {
 constexpr std::string_view kManifest = "trace.json";
 constexpr std::string_view kMetadataKey = "parscope";
 
+// What TraceManifest holds; the rest of a manifest is extras.
+constexpr std::string_view kOwnFields[] = {"format",          "producer", "model",
+                                           "dtype",           "device",   "world_size",
+                                           "tensor_parallel", "steps",    "shards"};
+
+struct ManifestSource {
+  std::string text, where;
+};
+// A trace's manifest as it was read: trace.json, or what a bare file carries.
+Result<std::optional<ManifestSource>> manifest_source(const Trace& trace) {
+  std::error_code error;
+  const std::filesystem::path manifest = trace.path() / kManifest;
+  if (std::filesystem::is_regular_file(manifest, error)) {
+    PS_TRY(std::string text, read_text(manifest));
+    return std::optional(ManifestSource{std::move(text), manifest.string()});
+  }
+  for (const TraceStep& step : trace.steps()) {
+    if (step.tensors == nullptr) continue;
+    const auto carried = step.tensors->metadata().find(std::string(kMetadataKey));
+    if (carried == step.tensors->metadata().end()) continue;
+    return std::optional(
+        ManifestSource{carried->second, step.tensors->where() + ": metadata parscope"});
+  }
+  return std::optional<ManifestSource>();
+}
+
+// Fields, each after a comma, at the end of a written trace.json.
+Result<void> add_fields(const std::filesystem::path& dir, const std::string& fields) {
+  if (fields.empty()) return {};
+  PS_TRY(std::string text, read_text(dir / kManifest));
+  const std::size_t end = text.rfind('}');
+  PS_CHECK(end != std::string::npos, "a manifest that is no object");
+  text.resize(text.find_last_not_of(" \n", end - 1) + 1);
+  return write_text(dir / kManifest, text + fields + "\n}\n");
+}
+
 // A field that is there and not null, of the right kind.
 Result<const Json*> field_of_kind(const Json& root, std::string_view name, Json::Kind kind,
                                   const std::string& where) {
@@ -162,6 +198,16 @@ Result<TraceExtras> parse_trace_extras(std::string_view json, const std::string&
   if (backends != nullptr) {
     PS_TRY(out.backends, read_backends(*backends, where + ": /backends"));
   }
+  PS_TRY(const Json* autocast, field_of_kind(root, "autocast", Json::Kind::kString, where));
+  if (autocast != nullptr) {
+    out.autocast = dtype_from_torch(autocast->text);
+    if (!out.autocast || !is_floating(*out.autocast)) {
+      return bad_input(where + ": /autocast", "is no floating dtype of PyTorch", "float16",
+                       autocast->text);
+    }
+  }
+  PS_TRY(const Json* ended, field_of_kind(root, "ended", Json::Kind::kString, where));
+  if (ended != nullptr) out.ended = ended->text;
   if (weights != nullptr) {
     PS_TRY(out.weights, read_weight_sums(*weights, where + ": /weights"));
   }
@@ -169,29 +215,30 @@ Result<TraceExtras> parse_trace_extras(std::string_view json, const std::string&
 }
 
 Result<TraceExtras> trace_extras(const Trace& trace) {
-  std::error_code error;
-  const std::filesystem::path manifest = trace.path() / kManifest;
-  if (std::filesystem::is_regular_file(manifest, error)) {
-    PS_TRY(const std::string text, read_text(manifest));
-    return parse_trace_extras(text, manifest.string());
-  }
-  for (const TraceStep& step : trace.steps()) {  // a bare file may carry it
-    if (step.tensors == nullptr) continue;
-    const auto carried = step.tensors->metadata().find(std::string(kMetadataKey));
-    if (carried == step.tensors->metadata().end()) continue;
-    return parse_trace_extras(carried->second, step.tensors->where() + ": metadata parscope");
-  }
-  return TraceExtras();
+  PS_TRY(const std::optional<ManifestSource> found, manifest_source(trace));
+  return found ? parse_trace_extras(found->text, found->where) : TraceExtras();
 }
 
 Result<void> write_trace_extras(const std::filesystem::path& dir, const TraceExtras& extras) {
-  PS_TRY(std::string text, read_text(dir / kManifest));
-  const std::size_t end = text.rfind('}');
-  PS_CHECK(end != std::string::npos, "a manifest that is no object");
-  text.resize(text.find_last_not_of(" \n", end - 1) + 1);
-  if (!extras.backends.empty()) text += ",\n \"backends\": " + backends_text(extras.backends);
-  if (!extras.weights.empty()) text += ",\n \"weights\": " + weight_sums_text(extras.weights);
-  return write_text(dir / kManifest, text + "\n}\n");
+  std::string fields;
+  if (!extras.backends.empty()) fields += ",\n \"backends\": " + backends_text(extras.backends);
+  if (!extras.weights.empty()) fields += ",\n \"weights\": " + weight_sums_text(extras.weights);
+  return add_fields(dir, fields);
+}
+
+Result<void> carry_manifest(const Trace& from, const std::filesystem::path& dir) {
+  PS_TRY(const std::optional<ManifestSource> found, manifest_source(from));
+  if (!found) return {};
+  PS_TRY(const Json root, parse_json(found->text, found->where));
+  std::string fields;
+  for (std::size_t i = 0; i < root.items.size(); ++i) {
+    if (std::find(std::begin(kOwnFields), std::end(kOwnFields), root.names[i]) !=
+        std::end(kOwnFields)) {
+      continue;
+    }
+    fields += ",\n " + json_quoted(root.names[i]) + ": " + root.items[i].dump();
+  }
+  return add_fields(dir, fields);
 }
 
 }  // namespace ps

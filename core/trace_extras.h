@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct WeightSum {
 struct TraceExtras {
   std::vector<BackendEvent> backends;
   std::vector<WeightSum> weights;  // by name; whole tensors, none where the ranks hold parts
+  std::optional<DType> autocast;   // products ran in it, whatever the weights' type
+  std::string ended;               // what ended the run too early; empty: nothing did
 };
 
 // The fields `backends` and `weights` of a manifest's text; `where` names it in messages.
@@ -44,6 +47,9 @@ Result<TraceExtras> parse_trace_extras(std::string_view json, const std::string&
 Result<TraceExtras> trace_extras(const Trace& trace);
 // Adds them to the trace.json of a trace that is written.
 Result<void> write_trace_extras(const std::filesystem::path& dir, const TraceExtras& extras);
+// Adds what the manifest of `from` says beyond TraceManifest (kernels, checksums, collectives,
+// placements, fields of other programs) to the trace.json of a trace that is made of it.
+Result<void> carry_manifest(const Trace& from, const std::filesystem::path& dir);
 
 // A list of calls by itself: [{"requested": "flash", "executed": "math", ...}, ...].
 Result<std::vector<BackendEvent>> read_backends(const Json& list, const std::string& where);

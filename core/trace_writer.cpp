@@ -54,8 +54,13 @@ Result<void> TraceWriter::begin_step(TraceStep step, const StepInputs* inputs) {
   });
   PS_CHECK(!twice, "step " + std::to_string(step.step) + " is written twice");
   step.file = step_file_name(step.step, step.rank);
-  step.tensors = nullptr;
   PS_TRY(writer_, SafetensorsWriter::create(dir_ / step.file));
+  if (step.tensors != nullptr) {  // its manifest apart, which would not be this trace's
+    for (const auto& [key, value] : step.tensors->metadata()) {
+      if (key != "parscope") writer_->set_metadata(key, value);
+    }
+  }
+  step.tensors = nullptr;
   steps_.push_back(std::move(step));
   if (inputs != nullptr) PS_TRY_VOID(write_step_inputs(*writer_, *inputs));
   return {};

@@ -48,9 +48,9 @@ class CudaBackend final : public Backend, public DeviceSums {
   }
   std::string describe() const override { return device_; }
 
-  Result<bool> join_ranks(Collectives& collectives) override {
+  Result<void> join_ranks(ProcessCollectives& collectives) override {
     PS_TRY(nccl_, NcclRanks::join(collectives, device_));
-    return nccl_ != nullptr;
+    return {};
   }
   bool joined() const override { return nccl_ != nullptr; }
   void all_reduce(const Array& value) override {

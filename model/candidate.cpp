@@ -52,10 +52,10 @@ Result<std::unique_ptr<Engine>> open_candidate(const Model& model,
   state.options = options;
   state.collectives = options.collectives;
   state.backend = std::move(backend);
-  if (state.collectives != nullptr && state.collectives->between_processes()) {
-    if (auto* sums = dynamic_cast<DeviceSums*>(state.backend.get())) {
-      PS_TRY([[maybe_unused]] const bool joined, sums->join_ranks(*state.collectives));
-    }
+  auto* processes = dynamic_cast<ProcessCollectives*>(state.collectives);
+  if (auto* sums = dynamic_cast<DeviceSums*>(state.backend.get()); sums && processes) {
+    PS_TRY_VOID(sums->join_ranks(*processes));
+    if (sums->joined()) state.joined = processes;
   }
   const auto layers = static_cast<std::size_t>(model.config.layers);
   for (std::vector<bool>* flags :

@@ -10,8 +10,8 @@ namespace ps {
 class DeviceSums {
  public:
   virtual ~DeviceSums() = default;
-  // Every rank calls it, once. False, and on all ranks: there is nothing that joins the devices.
-  virtual Result<bool> join_ranks(Collectives& collectives) = 0;
+  // Every rank calls it, once. Where nothing joins the devices they stay apart, on all ranks.
+  virtual Result<void> join_ranks(ProcessCollectives& collectives) = 0;
   virtual bool joined() const = 0;
   virtual void all_reduce(const Array& value) = 0;  // queued, in place; errors stay in the backend
 };

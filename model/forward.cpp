@@ -1,5 +1,6 @@
 #include "model/forward.h"
 
+#include "core/ranks.h"
 #include "model/device_sums.h"
 
 namespace ps {
@@ -156,11 +157,11 @@ Array Forward::row_linear(const std::string& point, const Array& x, const Linear
   Linear own = weights;
   if (state_.collectives->rank() > 0) own.bias = {};
   const Array sum = linear(point + ":partial", x, own);
-  if (auto* sums = dynamic_cast<DeviceSums*>(&backend_); sums != nullptr && sums->joined()) {
+  if (state_.joined != nullptr) {
     const Result<void> agreed =
-        state_.collectives->announce({"all_reduce", sum.shape(), sum.dtype(), point});
+        state_.joined->announce({"all_reduce", sum.shape(), sum.dtype(), point});
     if (agreed.ok()) {
-      sums->all_reduce(sum);
+      dynamic_cast<DeviceSums&>(backend_).all_reduce(sum);
     } else {
       backend_.fail(agreed.error());
     }

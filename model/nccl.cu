@@ -59,7 +59,7 @@ bool open(void*& file) {
 
 }  // namespace
 
-Result<std::unique_ptr<NcclRanks>> NcclRanks::join(Collectives& collectives,
+Result<std::unique_ptr<NcclRanks>> NcclRanks::join(ProcessCollectives& collectives,
                                                    const std::string& device) {
   auto library = std::make_unique<Library>();
   Library& l = *library;
@@ -113,7 +113,8 @@ Result<void> NcclRanks::all_reduce(const Array& value, void* stream) {
 
 struct NcclRanks::Library {};
 
-Result<std::unique_ptr<NcclRanks>> NcclRanks::join(Collectives& collectives, const std::string&) {
+Result<std::unique_ptr<NcclRanks>> NcclRanks::join(ProcessCollectives& collectives,
+                                                   const std::string&) {
   PS_TRY_VOID(collectives.announce({"join", {0}, DType::kU8, "nccl"}));
   return std::unique_ptr<NcclRanks>();
 }

@@ -12,7 +12,7 @@ namespace ps {
 class NcclRanks {
  public:
   // Null where this build or this machine has no NCCL, and then on all ranks. Every rank calls it.
-  static Result<std::unique_ptr<NcclRanks>> join(Collectives& collectives,
+  static Result<std::unique_ptr<NcclRanks>> join(ProcessCollectives& collectives,
                                                  const std::string& device);
   ~NcclRanks();
   // Queued on the stream (a cudaStream_t); in place.

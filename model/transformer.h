@@ -15,6 +15,8 @@
 
 namespace ps {
 
+class ProcessCollectives;
+
 // Hands a value to the tap if it wants it; a strided one (four axes) is packed first.
 void emit(Backend& backend, Arena& arena, Tap& tap, const std::string& point, const Array& value);
 
@@ -24,6 +26,7 @@ struct ModelState {
   EngineOptions options;
   std::unique_ptr<Backend> backend;
   Collectives* collectives = nullptr;
+  ProcessCollectives* joined = nullptr;  // the same, where the devices add up by themselves
   Weights weights;
   Array inv_freq;          // f32 [head_dim / 2]
   double rope_factor = 1;  // on cosines and sines

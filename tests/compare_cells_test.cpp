@@ -217,7 +217,8 @@ TEST(Compare, MaxUlpIsThatOfTheCoarserType) {
   EXPECT_EQ(ulp(DType::kF16, 0x1p-24, DType::kF16, 0x1p-22), 3);
   EXPECT_EQ(ulp(DType::kF16, 1.0, DType::kF16, 1.0 + 0x1p-9), 2);
   EXPECT_EQ(ulp(DType::kF16, 0x1p-15, DType::kF32, -0x1p-15), 1024);
-  EXPECT_EQ(ulp(DType::kI32, 3, DType::kI32, 1), 20);
+  EXPECT_EQ(ulp(DType::kI32, 3, DType::kI32, 1), 0) << "whole numbers have no last place";
+  EXPECT_EQ(ulp(DType::kBool, 0, DType::kBool, 1), 0);
   constexpr std::int64_t kCells = 1003;
   const Tensor a = tensor_of(DType::kF16, {kCells}, normals(kCells, 6));
   const Tensor b = tensor_of(DType::kF32, {kCells}, normals(kCells, 7));

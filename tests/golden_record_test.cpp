@@ -1,4 +1,4 @@
-// `golden record` and `verify` of users' own runs, the digests under them, `doctor`, `completions`.
+// `golden record` and `verify` of users' own runs, the digests under them, `completions`.
 #include <cmath>
 #include <string>
 
@@ -246,72 +246,6 @@ TEST(Completions, NameEveryCommandInEveryShell) {
   const Ran bash = run_program({"/bin/bash", dir / "c.bash"});
   EXPECT_EQ(bash.out, "convert\n--digest\n") << bash.err;
   expect_bad_input(run_parscope({"completions", "tcsh"}), "does not know this shell");
-}
-
-TEST(Doctor, SaysWhatIsHereAndWhatIsMissing) {
-  PS_NEEDS_REFERENCE();
-  const Ran good = run_parscope({"doctor", "--json"});
-  ASSERT_EQ(good.code, 0) << good.out;
-  const auto json = nlohmann::json::parse(good.out);
-  EXPECT_EQ(json["ok"], true);
-  const auto find = [](const nlohmann::json& report, const std::string& name) {
-    for (const auto& check : report["checks"]) {
-      if (check["name"] == name) return check;
-    }
-    return nlohmann::json();
-  };
-  EXPECT_EQ(find(json, "reference")["state"], "ok");
-  EXPECT_NE(find(json, "LibTorch")["found"].get<std::string>().find("libtorch_cpu.so"),
-            std::string::npos);
-  EXPECT_FALSE(find(json, "GPU").is_null());
-  const Ran bad = run_parscope({"doctor", "--json"}, {"PARSCOPE_REFERENCE=/nowhere/x.so"});
-  EXPECT_EQ(bad.code, 1);
-  const auto missing = find(nlohmann::json::parse(bad.out), "reference");
-  EXPECT_EQ(missing["state"], "missing");
-  EXPECT_FALSE(missing["fix"].get<std::string>().empty());
-}
-
-// A driver of our own stands in for NVIDIA's: what it says is what doctor prints.
-TEST(Doctor, SaysWhichGpusTheDriverHasAndWhetherKernelsRunThere) {
-  const auto gpu = [](const std::string& major, const std::string& driver) {
-    const TempDir dir;
-    put_file(dir / "cuda.c",
-             "#include <stddef.h>\n#include <stdio.h>\n"
-             "int cuInit(unsigned f) { return f; }\n"
-             "int cuDriverGetVersion(int* v) { *v = " +
-                 driver +
-                 "; return 0; }\n"
-                 "int cuDeviceGetCount(int* n) { *n = 2; return 0; }\n"
-                 "int cuDeviceGetName(char* t, int n, int d) { snprintf(t, n, \"Card %d\", d); "
-                 "return 0; }\n"
-                 "int cuDeviceGetAttribute(int* v, int a, int d) { (void)d; *v = a == 75 ? " +
-                 major +
-                 " : 0; return a == 75 || a == 76 ? 0 : 1; }\n"
-                 "int cuDeviceTotalMem_v2(size_t* b, int d) { (void)d; *b = (size_t)139 << 30; "
-                 "return 0; }\n");
-    const std::string library = dir / "libcuda.so.1";
-    EXPECT_EQ(run_program({"/usr/bin/cc", "-shared", "-fPIC", "-o", library, dir / "cuda.c"}).code,
-              0);
-    const Ran ran = run_parscope({"doctor", "--json"}, {"LD_LIBRARY_PATH=" + dir.path().string()});
-    const auto report = nlohmann::json::parse(ran.out);
-    for (const auto& check : report["checks"]) {
-      if (check["name"] == "GPU") return check;
-    }
-    return nlohmann::json();
-  };
-  const bool kernels =
-      run_parscope({"doctor"}).out.find("CUDA kernels for sm") != std::string::npos;
-  const auto good = gpu("9", "13020");
-  EXPECT_EQ(good["found"],
-            "2 devices: Card 0 (sm_90, 139 GiB), Card 1 (sm_90, 139 GiB); driver for CUDA 13.2");
-  EXPECT_EQ(good["state"], kernels ? "ok" : "note");
-  const auto small = gpu("7", "13020");
-  EXPECT_EQ(small["state"], "note");
-  EXPECT_NE(small["fix"].get<std::string>().find("sm_70"), std::string::npos);
-  if (!kernels) return;
-  const auto old = gpu("9", "12040");
-  EXPECT_EQ(old["state"], "note");
-  EXPECT_NE(old["fix"].get<std::string>().find("update NVIDIA's driver"), std::string::npos);
 }
 
 }  // namespace

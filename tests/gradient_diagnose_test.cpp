@@ -294,6 +294,76 @@ TEST_F(Gradients, KeysThatNobodySelectedHaveNone) {
   ASSERT_NE(f, nullptr);
 }
 
+// Programs that keep the logits of the last position have gradients of those alone.
+TEST_F(Gradients, OfTheLastPositionsLogitsAlone) {
+  const std::string model = bytes_model().string();
+  ASSERT_EQ(run_parscope({"trace", model, "-o", temp_ / "whole", "--engine", "reference", "--grad",
+                          "--random", "2x7", "--dtype", "f32"})
+                .code,
+            0);
+  const Model m = value_or_die(open_model(bytes_model()));
+  const Trace whole = value_or_die(Trace::open(temp_ / "whole"));
+  const TraceStep& step = whole.steps()[0];
+  const StepInputs in = value_or_die(step_inputs(step, 0));
+  const TensorView all = *step.tensors->find("grad/lm_head");
+  // Of the loss's slope at the last position, as if the others had never been computed.
+  Tensor slope(DType::kF32, all.shape), last(DType::kF32, {all.shape[0], 1, all.shape[2]});
+  const std::int64_t vocab = all.shape[2], length = all.shape[1];
+  for (std::int64_t i = 0; i < all.shape[0] * vocab; ++i) {
+    const auto x = static_cast<float>(std::sin(0.37 * static_cast<double>(i)));
+    last.as<float>()[static_cast<std::size_t>(i)] = x;
+    const std::int64_t to = (i / vocab * length + length - 1) * vocab + i % vocab;
+    slope.as<float>()[static_cast<std::size_t>(to)] = x;
+  }
+  GradientRequest request;
+  request.cotangent = slope.view();
+  const auto truth = value_or_die(gradients_of(m, DType::kF32)->gradients(in, request));
+  const auto write = [&](const fs::path& dir, const Tensor* of_logits, double factor) {
+    TraceWriter writer = value_or_die(TraceWriter::create(dir, whole.manifest()));
+    ok_or_die(writer.begin_step(TraceStep{}, &in));
+    ok_or_die(writer.add("lm_head", last.view()));  // its numbers are not asked here
+    if (of_logits != nullptr) ok_or_die(writer.add("grad/lm_head", of_logits->view()));
+    for (const auto& [name, g] : truth) {
+      Tensor narrow(DType::kF32, g.value.shape());
+      const double by = name == "model.norm.weight" ? factor : 1.0;
+      for (std::int64_t i = 0; i < g.value.view().count(); ++i) {
+        narrow.as<float>()[static_cast<std::size_t>(i)] =
+            static_cast<float>(by * value_at(g.value.view(), i));
+      }
+      if (name != "lm_head") ok_or_die(writer.add("grad/" + name, narrow.view()));
+    }
+    ok_or_die(writer.end_step());
+    ok_or_die(writer.close());
+  };
+  const auto judged = [&](const fs::path& dir) {
+    const Trace trace = value_or_die(Trace::open(dir));
+    Report report;
+    ok_or_die(judge_gradients(trace, m.config, *gradients_of(m, DType::kF32), {}, report));
+    return report;
+  };
+  write(temp_ / "right", &last, 1);
+  const Report right = judged(temp_ / "right");
+  EXPECT_EQ(first_error(right), nullptr);
+  const auto is_lm_head = [](const PointRow& row) { return row.point == "grad/lm_head"; };
+  const auto row = std::find_if(right.points.begin(), right.points.end(), is_lm_head);
+  ASSERT_NE(row, right.points.end());
+  EXPECT_EQ(row->status, PointStatus::kOk);
+  EXPECT_EQ(row->shape, last.shape());
+
+  write(temp_ / "wrong", &last, 2);
+  const Report wrong = judged(temp_ / "wrong");
+  ASSERT_NE(first_error(wrong), nullptr);
+  EXPECT_EQ(first_error(wrong)->point, "grad/model.norm.weight");
+
+  write(temp_ / "unknown", nullptr, 1);
+  expect_bad_input(run_parscope({"diagnose", temp_ / "unknown", "--model", model}),
+                   "lm_head: holds the last position alone");
+  const Tensor narrow(DType::kF32, {all.shape[0], all.shape[1], all.shape[2] - 1});
+  write(temp_ / "narrow", &narrow, 1);
+  expect_bad_input(run_parscope({"diagnose", temp_ / "narrow", "--model", model}),
+                   "grad/lm_head: is no gradient of the logits");
+}
+
 TEST_F(Gradients, ThroughTheCommandLine) {
   const std::string model = bytes_model().string(), good = temp_ / "good", bad = temp_ / "bad";
   const Ran traced = run_parscope({"trace", model, "-o", good, "--engine", "reference", "--grad",

@@ -167,6 +167,24 @@ TEST_F(LoneCache, AxesAreExplainedInWords) {
             Found{"TP040 value_cache.0"});
 }
 
+TEST_F(LoneCache, WhatIsWrongInManyLayersIsSaidOnce) {
+  const Report report = lint({{"key_cache.0", {8, 2, 13, 32}},
+                              {"key_cache.1", {8, 4, 13, 32}},
+                              {"value_cache.1", {8, 4, 13, 32}},
+                              {"key_cache.2", {8, 4, 13, 32}},
+                              {"key_cache.3", {8, 0, 13, 32}}});
+  std::vector<std::string> said;
+  for (const Finding& f : report.findings) {
+    if (f.id == "TP042") said.push_back(f.point + ": " + f.message);
+  }
+  const std::string heads = "axis 1 is heads: 2 expected from num_key_value_heads, ";
+  const std::string four =
+      heads + "4 found: the key/value heads were repeated for the query heads before caching";
+  EXPECT_EQ(said, (std::vector<std::string>{"key_cache.1: " + four + "; so in layers 1, 2",
+                                            "key_cache.3: " + heads + "0 found",
+                                            "value_cache.1: " + four}));
+}
+
 TEST_F(LoneCache, HeadsAndSlotsInEachOthersPlace) {
   EXPECT_EQ(found(lint({{"key_cache.1", {8, 13, 2, 32}}})),
             Found{"cache-layout-transposed key_cache.1"});

@@ -13,6 +13,7 @@
 #include "diff/report/forms.h"
 #include "diff/report/link.h"
 #include "diff/report/strip.h"
+#include "diff/report/text.h"
 #include "diff/report/write.h"
 #include "tests/support/sample_report.h"
 #include "tests/support/temp_dir.h"
@@ -93,21 +94,37 @@ TEST(ReportLinks, EveryFailingLineHasOne) {
   }
   ASSERT_GE(points.size(), 2u);
   ASSERT_FALSE(errors.empty());
+  const auto expect_all = [](const std::string& name, const std::string& form,
+                             const std::set<std::string>& links) {
+    const std::string text = std::regex_replace(form, std::regex("&amp;"), "&");
+    for (const std::string& link : links)
+      EXPECT_NE(text.find(link), std::string::npos) << name << ": " << link;
+  };
   const std::map<std::string, std::string> forms = {{"junit", report_junit(r, "m")},
                                                     {"html", report_html(r, "m", {})},
-                                                    {"markdown", report_markdown(r, "m", {})}};
+                                                    {"markdown", report_markdown(r, "m", {})},
+                                                    {"text", report_text(r, "m", {})}};
   for (const auto& [name, form] : forms) {
-    const std::string text = std::regex_replace(form, std::regex("&amp;"), "&");
-    for (const auto* links : {&points, &errors}) {
-      for (const std::string& link : *links)
-        EXPECT_NE(text.find(link), std::string::npos) << name << ": " << link;
-    }
+    expect_all(name, form, points);
+    expect_all(name, form, errors);
   }
+  // GitHub shows findings, and no points.
+  expect_all("github", report_annotations(r, "m", "m"), errors);
   const auto sarif = nlohmann::json::parse(report_sarif(r, "m"));
   for (const auto& result : sarif["runs"][0]["results"]) {
     if (result["level"] != "error") continue;
     EXPECT_TRUE(errors.contains(result["properties"].value("view", ""))) << result.dump();
   }
+}
+
+// Where no finding names the error, the annotation of the verdict leads to the first divergence.
+TEST(ReportLinks, AnAnnotationWithoutFindingsLeadsToTheFirstDivergence) {
+  Report r = sample_report();
+  r.findings.clear();
+  const std::string link = to_string(link_to(capture_of(r), *r.first_divergence));
+  const std::string out = report_annotations(r, "m", "m");
+  EXPECT_NE(out.find("view: " + link), std::string::npos) << out;
+  EXPECT_EQ(out.find('\n'), out.size() - 1) << "one workflow command, one line";
 }
 
 TEST(ReportSarif, RulesAreTheIdsAndResultsPointAtThem) {

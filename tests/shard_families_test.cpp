@@ -156,9 +156,26 @@ TEST(ShardFamilies, InternLm2AndMegatronAreReadByTheirNames) {
   }
 }
 
+using Edit = std::function<void(const ShardModel&, PlanRecord&)>;
+
+// A file a rank, of a plan whose records were edited.
+void write_shards(const ShardModel& model, const Plan& plan, std::int64_t tp, const fs::path& dir,
+                  const Edit& edit, const std::string& root = "") {
+  for (std::int64_t r = 0; r < tp; ++r) {
+    auto writer = value_or_die(
+        SafetensorsWriter::create(dir / ("rank" + std::to_string(r) + ".safetensors")));
+    for (PlanRecord record : plan.records) {
+      if (record.rank != r) continue;
+      edit(model, record);
+      Tensor t = value_or_die(build_shard(record, model.sources()));
+      ok_or_die(writer.add(root + record.dest, t.view()));
+    }
+    ok_or_die(writer.close());
+  }
+}
+
 class FamilyShards : public ::testing::Test {
  protected:
-  using Edit = std::function<void(const ShardModel&, PlanRecord&)>;
   using Ids = std::set<std::string>;
 
   // Shards of a plan whose records were edited, checked as a user would.
@@ -167,17 +184,7 @@ class FamilyShards : public ::testing::Test {
     const ShardModel model = value_or_die(open_shard_model(family_dir(name), tp));
     const Plan plan = value_or_die(make_plan(model.config, tp, model.options()));
     const TempDir dir;
-    for (std::int64_t r = 0; r < tp; ++r) {
-      auto writer = value_or_die(
-          SafetensorsWriter::create(dir / ("rank" + std::to_string(r) + ".safetensors")));
-      for (PlanRecord record : plan.records) {
-        if (record.rank != r) continue;
-        edit(model, record);
-        Tensor t = value_or_die(build_shard(record, model.sources()));
-        ok_or_die(writer.add(root + record.dest, t.view()));
-      }
-      ok_or_die(writer.close());
-    }
+    write_shards(model, plan, tp, dir.path(), edit, root);
     const Ran ran = run_parscope(
         {"shard", "check", family_dir(name), "--tp", std::to_string(tp), dir.path(), "--json"});
     const auto json = nlohmann::json::parse(ran.out);
@@ -282,6 +289,38 @@ TEST(LoaderLedger, EveryTensorIsReadOrMayStayUnread) {
   const Ran plan = run_parscope({"shard", "plan", dir / "m", "--tp", "2"});
   EXPECT_EQ(plan.code, 0);
   EXPECT_NE(plan.out.find("missing: " + bias), std::string::npos) << plan.out;
+}
+
+TEST(LoaderLedger, ATiedHeadThatDiffersIsSaidOnce) {
+  for (const std::string name : {"phi3", "gpt_neox"}) {  // one with Llama's names, one without
+    const ShardModel model = value_or_die(open_shard_model(family_dir(name), 2));
+    const Plan plan = value_or_die(make_plan(model.config, 2, model.options()));
+    const TempDir dir;
+    fs::create_directories(dir / "m");
+    fs::create_directories(dir / "shards");
+    auto config = nlohmann::json::parse(get_file(family_dir(name) / "config.json"));
+    config["tie_word_embeddings"] = true;
+    put_file(dir / "m/config.json", config.dump());
+    const auto times_said = [&](bool differs) {
+      Tensor head = Tensor::copy_of(*model.checkpoint->peek(plan.embedding));
+      if (differs) head.bytes()[1] ^= std::byte{1};
+      std::map<std::string, Tensor> more;
+      more.emplace(plan.head, std::move(head));
+      const auto but_the_head = [&](const std::string& n, Tensor&) { return n != plan.head; };
+      edit_tensors(family_dir(name) / "model.safetensors", dir / "m/model.safetensors",
+                   but_the_head, more);
+      const ShardModel tied = value_or_die(open_shard_model(dir / "m", 2));
+      write_shards(tied, value_or_die(make_plan(tied.config, 2, tied.options())), 2, dir / "shards",
+                   [](const ShardModel&, PlanRecord&) {});
+      const Ran ran =
+          run_parscope({"shard", "check", dir / "m", "--tp", "2", dir / "shards", "--json"});
+      const auto json = nlohmann::json::parse(ran.out);
+      return std::count_if(json["findings"].begin(), json["findings"].end(),
+                           [](const auto& f) { return f["id"] == "TP010"; });
+    };
+    EXPECT_EQ(times_said(true), 1) << name;
+    EXPECT_EQ(times_said(false), 0) << name;
+  }
 }
 
 TEST(LoaderLedger, MemoryThatNobodyWroteIsCalledSo) {

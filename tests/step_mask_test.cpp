@@ -120,6 +120,66 @@ TEST_F(GivenMask, ATraceIsJudgedByTheMaskThatItBrings) {
   expect_bad_input(diagnosed(dir / "unknown"), "metadata mask_program:1:10: unknown word");
 }
 
+// What is made of a trace keeps its mask, its other metadata and what its manifest says besides.
+TEST_F(GivenMask, ConvertAndGoldenRecordCarryIt) {
+  PS_NEEDS_REFERENCE();
+  TempDir dir;
+  const auto without = [](const std::string& name, Tensor&) { return name != "input_mask"; };
+  rewrite(given(), dir / "words", without, {}, kByHead);
+  const fs::path manifest = fs::path(dir / "words") / "trace.json";
+  json said = json::parse(get_file(manifest));
+  said["backends"] = {{{"op", "attention"}, {"requested", "sdpa"}, {"executed", "sdpa"}}};
+  said["weights"] = {
+      {"model.norm.weight", {{"dtype", "float32"}, {"shape", {128}}, {"crc32", "0357c450"}}}};
+  said["whose"] = "another program's";
+  put_file(manifest, said.dump());
+  const auto program_of = [](const fs::path& trace) {
+    return mask_program_of(value_or_die(Trace::open(trace)).steps()[1]);
+  };
+  const auto same_manifest = [&](const fs::path& trace) {
+    const json made = json::parse(get_file(trace / "trace.json"));
+    for (const char* field : {"backends", "weights", "whose"}) EXPECT_EQ(made[field], said[field]);
+  };
+
+  const Ran converted = run_parscope({"convert", dir / "words", "-o", dir / "made"});
+  ASSERT_EQ(converted.code, 0) << converted.err;
+  EXPECT_EQ(program_of(dir / "made"), kByHead);
+  same_manifest(dir / "made");
+  EXPECT_EQ(report_of(diagnosed(dir / "made"))["verdict"], "equivalent");
+
+  for (const std::string form : {"--digest", "--json"}) {  // the second: whole values
+    const fs::path golden = fs::path(dir / "golden") / form.substr(2);
+    const auto record = [&](const fs::path& trace) {
+      return run_parscope(
+          {"golden", "record", trace, "-o", golden, "--model", bytes_model().string(), form});
+    };
+    const Ran recorded = record(dir / "words");
+    ASSERT_EQ(recorded.code, 0) << recorded.err;
+    EXPECT_EQ(program_of(golden / "trace"), kByHead);
+    same_manifest(golden / "trace");
+    // Run again with the mask, every value is there again: without it, none behind it would be.
+    const Ran verified = run_parscope({"golden", "verify", golden, "--json"});
+    EXPECT_EQ(verified.code, 0) << verified.out;
+    EXPECT_NE(verified.out.find("computed again and within bounds"), std::string::npos);
+
+    std::string wider = kByHead;
+    wider.replace(wider.find("window(2)"), 9, "window(3)");
+    rewrite(dir / "words", dir / "wider", without, {}, wider);
+    const Ran changed = record(dir / "wider");
+    EXPECT_EQ(changed.code, 1);
+    EXPECT_NE(changed.out.find("metadata:mask_program"), std::string::npos) << changed.out;
+    fs::remove_all(dir / "wider");
+    // An edited golden is no golden.
+    rewrite(golden / "trace", dir / "edited", without, {}, wider);
+    fs::remove_all(golden / "trace");
+    fs::rename(dir / "edited", golden / "trace");
+    const Ran edited = run_parscope({"golden", "verify", golden});
+    EXPECT_EQ(edited.code, 1);
+    EXPECT_NE(edited.out.find("metadata:mask_program is not what was recorded"), std::string::npos)
+        << edited.out;
+  }
+}
+
 TEST_F(GivenMask, AnAttentionMaskOfFourAxesIsOne) {
   PS_NEEDS_REFERENCE();
   TempDir dir;

@@ -65,11 +65,11 @@ TEST(RankPlace, OneProcessIsNoRankAndWrongVariablesAreNamed) {
 }
 
 TEST(OddOne, IsTheMinorityAndOfATieNotRank0) {
-  EXPECT_FALSE(odd_one({"a", "a", "a"}).has_value());
-  EXPECT_EQ(odd_one({"b", "a", "a"})->rank, 0);
-  EXPECT_EQ(odd_one({"a", "a", "b", "a"})->rank, 2);
-  EXPECT_EQ(odd_one({"b", "a"})->rank, 1);
-  EXPECT_EQ(odd_one({"b", "a"})->other, 0);
+  EXPECT_FALSE(odd_one<std::string>({"a", "a", "a"}).has_value());
+  EXPECT_EQ(odd_one<std::string>({"b", "a", "a"})->rank, 0);
+  EXPECT_EQ(odd_one<std::string>({"a", "a", "b", "a"})->rank, 2);
+  EXPECT_EQ(odd_one<std::string>({"b", "a"})->rank, 1);
+  EXPECT_EQ(odd_one<std::string>({"b", "a"})->other, 0);
 }
 
 TEST(RankCalls, AreReadBackAsTheyWere) {

@@ -32,10 +32,22 @@ list(FILTER viewer_ui_sources EXCLUDE REGEX "/present/window\\.cpp$")
 ps_library(ps_viewer_ui ${viewer_ui_sources})
 ps_link(ps_viewer_ui PUBLIC ps_viewer_data ps_imgui)
 # Whole rows of pixels: -O2 of GCC 12 leaves the vector units idle there.
-set_source_files_properties(viewer/present/soft.cpp PROPERTIES COMPILE_OPTIONS $<$<CONFIG:Release,RelWithDebInfo>:-O3>)
-set(fonts ${PARSCOPE_IMGUI_DIR}/fonts)
-set_source_files_properties(viewer/ui/theme.cpp PROPERTIES
-  COMPILE_DEFINITIONS "PS_FONT_TEXT=\"${fonts}/NotoSans-Regular.ttf\";PS_FONT_MONO=\"${fonts}/NotoSansMono-Regular.ttf\"")
+set_source_files_properties(viewer/present/soft.cpp viewer/present/window.cpp PROPERTIES COMPILE_OPTIONS $<$<CONFIG:Release,RelWithDebInfo>:-O3>)
+# Built into the program. Debian's fonts-inter and fonts-jetbrains-mono; without both of them, what comes with imgui-bundle.
+find_file(PARSCOPE_FONT_TEXT Inter-Regular.otf PATHS /usr/share/fonts/opentype/inter NO_DEFAULT_PATH)
+find_file(PARSCOPE_FONT_MONO JetBrainsMono-Regular.ttf PATHS /usr/share/fonts/truetype/jetbrains-mono NO_DEFAULT_PATH)
+set(font_text ${PARSCOPE_FONT_TEXT})
+set(font_mono ${PARSCOPE_FONT_MONO})
+if(NOT font_text OR NOT font_mono)
+  message(STATUS "no Inter-Regular.otf or no JetBrainsMono-Regular.ttf (fonts-inter, fonts-jetbrains-mono): the viewer gets Noto Sans")
+  set(font_text ${PARSCOPE_IMGUI_DIR}/fonts/NotoSans-Regular.ttf)
+  set(font_mono ${PARSCOPE_IMGUI_DIR}/fonts/NotoSansMono-Regular.ttf)
+endif()
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${font_text} ${font_mono})
+file(SHA256 ${font_text} font_text_hash)
+file(SHA256 ${font_mono} font_mono_hash)
+set_source_files_properties(viewer/ui/theme.cpp PROPERTIES OBJECT_DEPENDS "${font_text};${font_mono}"
+  COMPILE_DEFINITIONS "PS_FONT_TEXT=\"${font_text}\";PS_FONT_MONO=\"${font_mono}\"")
 
 set(backends ${imgui}/backends)
 add_library(ps_viewer_window STATIC viewer/present/window.cpp ${backends}/imgui_impl_glfw.cpp ${backends}/imgui_impl_opengl3.cpp)

@@ -42,6 +42,7 @@ class AttentionWatch(TorchFunctionMode):
         self.module = module
         self.sink, self.name, self.layer = sink, name, layer
         self.rows, self.columns, self.masked = rows, columns, masked
+        self.sliding = bool(getattr(module, "sliding_window", None))
         self.seen: set[str] = set()
         self._current: torch.Tensor | None = None  # query x key, then scaled, masked, exponentiated
         self._started = False  # the softmax, in one function or in several
@@ -126,7 +127,8 @@ class AttentionWatch(TorchFunctionMode):
             self._mask = added.masked_fill(~kept, torch.finfo(added.dtype).min)
 
     def _scores(self) -> None:
-        if self.masked and self._current is not None:  # a trace has no scores of cross-replica attention
+        # A trace has no scores of cross-replica attention, nor of keys that a sliding cache has dropped.
+        if self.masked and self._current is not None and not self.dropped(self._current.shape[-1]):
             self.emit("scores", self._new_rows(self._current))
 
     def _finish(self) -> None:
@@ -143,18 +145,26 @@ class AttentionWatch(TorchFunctionMode):
         if self._started and not self._done:
             self._finish()
 
-    def _new_rows(self, value: torch.Tensor) -> torch.Tensor:
+    def dropped(self, columns: int) -> int:
+        """How many of the oldest keys a sliding cache has let go: nobody attends to them, and they count in a trace."""
+        return self.columns - columns if self.sliding and self.columns is not None and columns < self.columns else 0
+
+    def _new_rows(self, value: torch.Tensor, unseen: float = 0.0) -> torch.Tensor:
         """Without rows in front that a model adds for its kernel's sake, and without cache slots that hold nothing yet."""
         if not self.masked:
             return value
         value = value[..., -self.rows :, :]
+        dropped = self.dropped(value.shape[-1])
+        if dropped:
+            return torch.nn.functional.pad(value, (dropped, 0), value=unseen)
         return value if self.columns is None else value[..., : self.columns]
 
     def _send_mask(self, mask: torch.Tensor) -> None:
         mask = mask[(None,) * max(0, 4 - mask.dim())]
         if mask.shape[-2] == 1 and self.rows > 1:
             mask = mask.expand(*mask.shape[:-2], self.rows, mask.shape[-1])
-        self.sink.mask(self.layer, self._new_rows(mask))
+        unseen = torch.finfo(mask.dtype).min if mask.is_floating_point() else False
+        self.sink.mask(self.layer, self._new_rows(mask, unseen))
 
     # ---- fused ---------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,12 @@ def merged(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return events
 
 
+def autocast_dtype(model: nn.Module) -> torch.dtype | None:
+    """What autocast has products computed in, where it is on."""
+    kind = next((p.device.type for p in model.parameters()), "cpu")
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
 def run_dtype(model: nn.Module) -> str:
     """What the run computes in: the dtype of most floating parameters."""
     counts: dict[torch.dtype, int] = {}

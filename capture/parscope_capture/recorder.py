@@ -73,6 +73,9 @@ class Recorder:
         self.config = getattr(self._model, "config", None)
         self._widths = shards.widths(self.config)
         self._tp = shards.tensor_parallel(self._model)
+        self._placed = shards.placements(self._model)  # now: FSDP leaves some gathered after a step
+        if gradients and shards.of_data_ranks(self._model):
+            raise CaptureError("gradients: FSDP's are means over the batches of all ranks; record one process's, or gradients=False")
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self._rank = torch.distributed.get_rank() if distributed else 0
         self._world = torch.distributed.get_world_size() if distributed else 1
@@ -82,7 +85,7 @@ class Recorder:
         self._watches: list[attention.AttentionWatch] = []
         self._trace: TraceDir | None = None
         self._runs = 0
-        self._open = False
+        self._open = self._raised = False
         self._reset()
 
     @property
@@ -99,9 +102,10 @@ class Recorder:
 
     def _reset(self) -> None:
         self._step, self._past = -1, 0
+        self._autocast: torch.dtype | None = None
         self._file: StepFile | None = None
         self._call: Call | None = None
-        self._masks: dict[str, torch.Tensor] = {}
+        self._slid: dict[str, torch.Tensor] = {}  # whole caches of sliding layers: theirs forget
         self._events: list[dict[str, Any]] = []
         self._shards: dict[str, dict[str, int]] = {}
 
@@ -125,10 +129,10 @@ class Recorder:
             if not self.traces:
                 raise CaptureError(f"{self._out}: nothing was recorded: the model was not called inside the block")
             return
+        what = f"{type(error).__name__} {'in' if self._raised else 'after'} step {self._step}"
         self._close_step()
         if self._trace is not None and self._trace.steps:
-            self._trace.write_manifest(self._manifest(self._trace.steps))
-            what = f"{type(error).__name__} after {len(self._trace.steps)} steps"
+            self._trace.write_manifest({**self._manifest(self._trace.steps), "ended": what})
             print(f"parscope: {what}; what was recorded is in {self._trace.partial}", file=sys.stderr)
 
     def _finish_trace(self) -> None:
@@ -286,7 +290,10 @@ class Recorder:
                 watch = self._watches[-1]
                 watch.emit("k_rope", key)
                 for point, held in zip(("k_cache", "v_cache"), result):
-                    watch.emit(point, held if watch.columns is None else held[..., : watch.columns, :])
+                    whole = held if watch.columns is None else held[..., : watch.columns, :]
+                    whole = self._with_dropped(watch, point, whole) if watch.sliding else whole
+                    if whole is not None:
+                        watch.emit(point, whole)
             return result
 
         try:
@@ -294,6 +301,20 @@ class Recorder:
         except AttributeError:
             return
         self._caches.append(cache)
+
+    def _with_dropped(self, watch: attention.AttentionWatch, point: str, held: torch.Tensor) -> torch.Tensor | None:
+        """The keys or values so far, with those that a sliding cache no longer holds; nothing where its rows were moved."""
+        name, dropped = f"{watch.name}:{point}", watch.dropped(held.shape[-2])
+        known = self._slid.get(name)
+        if dropped and known is not None:
+            kept = known[..., dropped:, :]
+            if kept.shape != held[..., : kept.shape[-2], :].shape or not torch.equal(kept, held[..., : kept.shape[-2], :]):
+                return None
+            held = torch.cat((known[..., :dropped, :], held), dim=-2)
+        elif dropped:
+            return None
+        self._slid[name] = held.detach().clone()
+        return held
 
     def _flex(self, query: torch.Tensor, key: torch.Tensor, block_mask: Any) -> None:
         if self._watches:
@@ -321,6 +342,7 @@ class Recorder:
             self._past = call.past
         self._step += 1
         self._call = call
+        self._autocast = backends.autocast_dtype(self._model) or self._autocast
         if self._steps is None or self._step in self._steps:
             assert self._trace is not None
             self._file = self._trace.open_step(self._step)
@@ -329,7 +351,7 @@ class Recorder:
         self._open = True
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._open = False
+        self._open, self._raised = False, output is None
         if self._call is not None:
             self._past += self._call.tokens
 
@@ -381,13 +403,14 @@ class Recorder:
             "tensor_parallel": self._tp,
             "steps": steps,
         }
+        if self._autocast is not None:
+            found["autocast"] = str(self._autocast).removeprefix("torch.")
         if self._shards:
             found["shards"] = self._shards
         if self._events:
             found["backends"] = backends.merged(self._events)
-        placed = shards.placements(self._model)
-        if placed:
-            found["placements"] = placed
+        if self._placed:
+            found["placements"] = self._placed
         elif self._tp == 1:
             summed = self._weight_sums()
             if summed:

@@ -69,7 +69,7 @@ def inferred_dim(name: str, shape: torch.Size, whole: dict[str, int], ranks: int
 
 def tensor_parallel(model: nn.Module) -> int:
     """How many ranks hold parts of one weight."""
-    data = _of_data_ranks(model)
+    data = of_data_ranks(model)
     for parameter in model.parameters():
         if DTensor is None or not isinstance(parameter, DTensor) or id(parameter) in data:
             continue
@@ -79,7 +79,7 @@ def tensor_parallel(model: nn.Module) -> int:
     return int(getattr(model, "_tp_size", None) or 1)
 
 
-def _of_data_ranks(model: nn.Module) -> set[int]:
+def of_data_ranks(model: nn.Module) -> set[int]:
     """Parameters that FSDP shards: its ranks see other batches, and gather the weight before they use it."""
     try:
         from torch.distributed.fsdp import FSDPModule

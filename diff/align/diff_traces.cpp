@@ -4,8 +4,10 @@
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <optional>
 
 #include "core/points.h"
+#include "core/trace_extras.h"
 #include "diff/align/guard.h"
 #include "diff/align/ignored_cells.h"
 #include "diff/align/shape_match.h"
@@ -40,6 +42,8 @@ class Differ {
   Differ(const Trace& candidate, const Trace& expected, const DiffOptions& options)
       : candidate_(candidate),
         expected_(expected),
+        candidate_type_(type_of(candidate)),
+        expected_type_(type_of(expected)),
         options_(options),
         steps_(pair_traces(candidate, expected, options.rename)),
         layers_(layers_shown(steps_)) {
@@ -102,20 +106,24 @@ class Differ {
     report_.findings.push_back(std::move(f));
   }
 
+  // The type that a run says it computed in; under autocast, that of its products.
+  static std::optional<DType> type_of(const Trace& trace) {
+    const Result<TraceExtras> extras = trace_extras(trace);
+    if (!extras.ok() || !extras->autocast) return trace.manifest().dtype;
+    return coarser(trace.manifest().dtype.value_or(*extras->autocast), *extras->autocast);
+  }
   // A tensor that a run of fewer bits stored in a wider type has the errors of that run.
-  static DType errors_of(const Trace& trace, std::string_view point, DType stored) {
-    if (!is_floating(stored) || !trace.manifest().dtype || is_table(find_point(point))) {
-      return stored;
-    }
-    return coarser(stored, *trace.manifest().dtype);
+  static DType errors_of(const std::optional<DType>& run, std::string_view point, DType stored) {
+    if (!is_floating(stored) || !run || is_table(find_point(point))) return stored;
+    return coarser(stored, *run);
   }
   BoundSpec bound_for(std::string_view point, const TensorView& a, const TensorView& b) const {
     if (options_.tolerance) {
       if (!is_floating(a.dtype) && !is_floating(b.dtype)) return BoundSpec::exact();
       return BoundSpec::formula(options_.tolerance->first, options_.tolerance->second);
     }
-    return default_bound(errors_of(candidate_, point, a.dtype),
-                         errors_of(expected_, point, b.dtype), layers_);
+    return default_bound(errors_of(candidate_type_, point, a.dtype),
+                         errors_of(expected_type_, point, b.dtype), layers_);
   }
 
   void judge_step(std::size_t at) {
@@ -352,6 +360,7 @@ class Differ {
 
   const Trace& candidate_;
   const Trace& expected_;
+  const std::optional<DType> candidate_type_, expected_type_;
   const DiffOptions& options_;
   std::vector<StepPair> steps_;
   std::int64_t layers_ = 0;

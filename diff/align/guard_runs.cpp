@@ -206,6 +206,15 @@ std::vector<Finding> guard_runs(const Trace& candidate, const Trace& expected,
       return out;
     }
   }
+  for (const bool is_mine : {true, false}) {
+    const std::string& ended = is_mine ? mine->ended : theirs->ended;
+    if (ended.empty()) continue;
+    Finding f = invalid({}, "capture-ended-early", "",
+                        std::string(is_mine ? "the candidate" : "the expected run") +
+                            " did not come to its end: " + ended);
+    f.severity = Severity::kWarning;
+    out.push_back(std::move(f));
+  }
   if (auto f = other_weights(mine->weights, theirs->weights)) out.push_back(*std::move(f));
   for (const StepPair& step : steps) {
     if (step.candidate == nullptr || step.expected == nullptr) continue;

@@ -113,8 +113,8 @@ PS_INLINE void add_buckets(const std::uint8_t* buckets, std::int64_t n, Tally& t
   Bytes most = {}, least = ~Bytes{};
   for (std::int64_t i = 0; i < n; i += kBytes) {
     const auto bucket = load<Bytes>(buckets + i);
-    const Bytes above =
-        bucket - static_cast<std::uint8_t>(kBucketBias + 1);  // bucket 0 goes to the far end
+    // One less than the bucket; bucket 0 goes to the far end.
+    const Bytes above = bucket - static_cast<std::uint8_t>(kBucketBias + 1);
     most = bucket > most ? bucket : most;
     least = above < least ? above : least;
   }
@@ -140,6 +140,7 @@ PS_INLINE void add_buckets(const std::uint8_t* buckets, std::int64_t n, Tally& t
   }
 }
 
+// Each error's byte. Their order is not kept: only counts of them are.
 template <class L>
 PS_INLINE void buckets_of(const float* errors, std::int64_t n, std::uint8_t* buckets) {
   using Words = typename L::Words;
@@ -174,8 +175,7 @@ PS_INLINE std::int64_t judge_cells(const float* a, const float* b, std::int64_t 
   Words top = {}, least = ~Words{};
   Ints most = {}, unequal = {}, beats = {}, ulps = {};
   for (std::int64_t i = 0; i < n; i += 4 * L::kWords) {
-    Words four =
-        {};  // the buckets of four vectors of cells, side by side, in an order of their own
+    Words four = {};  // one byte for each cell of four vectors, in an order of their own
 #pragma GCC unroll 4
     for (int part = 0; part < 4; ++part) {
       const std::int64_t at = i + part * L::kWords;

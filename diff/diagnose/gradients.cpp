@@ -5,7 +5,9 @@
 #include <set>
 
 #include "core/points.h"
+#include "core/same_bytes.h"
 #include "diff/compare/compare.h"
+#include "diff/isolate/judge.h"
 #include "diff/mask/step_mask.h"
 #include "diff/run/record.h"
 
@@ -105,22 +107,60 @@ double alignment(const TraceStep& step, const GradientMap& truth) {
   return all.truth > 0 ? all.both / all.truth : 0;
 }
 
+// Logits may be those of the last position alone; then no gradient reached the others.
+bool of_last_token(const TensorView& value, const Shape& whole) {
+  return value.shape.size() == 3 && whole.size() == 3 && whole[1] > 1 &&
+         value.shape == Shape{whole[0], 1, whole[2]};
+}
+
+// grad/lm_head with a row for each position.
+Tensor for_all_positions(const TensorView& last, const Shape& whole) {
+  Tensor out(last.dtype, whole);
+  const std::size_t row = last.bytes.size() / static_cast<std::size_t>(whole[0]);
+  const std::size_t all = row * static_cast<std::size_t>(whole[1]);
+  for (std::size_t b = 0; b < static_cast<std::size_t>(whole[0]); ++b) {
+    std::copy_n(last.bytes.data() + b * row, row, out.bytes().data() + (b + 1) * all - row);
+  }
+  return out;
+}
+
+// The truth as the trace keeps it: of the last position, where it is zero at all others.
+std::optional<Gradient> last_of(const Gradient& g) {
+  Tensor last = last_token(g.value.view());
+  if (!same_bytes(for_all_positions(last.view(), g.value.shape()).view(), g.value.view())) {
+    return std::nullopt;
+  }
+  return Gradient{std::move(last), last_token(g.bound.view())};
+}
+
 struct Chosen {
   GradientMap truth;
   GradientRequest request;
   std::string words;
+  Tensor cotangent;  // what the request's own shows, where the trace's had to be filled up
 };
 
 // The loss that the trace's gradients are of.
-Result<Chosen> choose_loss(const TraceStep& step, const StepInputs& inputs,
-                           GradientReference& reference, const GradientOptions& options) {
+Result<Chosen> choose_loss(const TraceStep& step, const ModelConfig& config,
+                           const StepInputs& inputs, GradientReference& reference,
+                           const GradientOptions& options) {
   Chosen out;
   out.request.wants = [&](std::string_view point) {
     return step.tensors->find(std::string(kGrad) + std::string(point)) != nullptr;
   };
   const TensorView* given = step.tensors->find("grad/lm_head");
+  const Shape whole = {inputs.batch, inputs.length, config.vocab_size};
   if (given != nullptr && !options.loss) {
-    out.request.cotangent = *given;
+    if (of_last_token(*given, whole)) {
+      out.cotangent = for_all_positions(*given, whole);
+      out.request.cotangent = out.cotangent.view();
+    } else if (given->count() == count_of(whole)) {
+      out.request.cotangent = *given;
+    } else {
+      return bad_input(step.tensors->where() + ": grad/lm_head", "is no gradient of the logits",
+                       to_string(whole) + " or " + to_string(Shape{whole[0], 1, whole[2]}),
+                       to_string(given->shape));
+    }
     out.words = "from grad/lm_head of the trace";
     PS_TRY(out.truth, reference.gradients(inputs, out.request));
     return out;
@@ -130,6 +170,12 @@ Result<Chosen> choose_loss(const TraceStep& step, const StepInputs& inputs,
     out.words = to_string(*options.loss);
     PS_TRY(out.truth, reference.gradients(inputs, out.request));
     return out;
+  }
+  const TensorView* logits = step.tensors->find("lm_head");
+  if (logits != nullptr && of_last_token(*logits, whole)) {
+    return bad_input(step.tensors->where() + ": lm_head",
+                     "holds the last position alone, and no known loss is of that",
+                     "grad/lm_head too, or --loss", to_string(logits->shape));
   }
   double best = -2;
   for (const GradientLoss loss :
@@ -172,7 +218,9 @@ std::vector<JudgedGradient> compare_gradients(const TraceStep& step, const Model
     judged.parameter = parameters.contains(name);
     const TensorView* mine = step.tensors->find(std::string(kGrad) + name);
     if (mine != nullptr) {
-      judge_one(*mine, gradient, factor, judged);
+      const bool last = name == "lm_head" && of_last_token(*mine, gradient.value.shape());
+      const std::optional<Gradient> kept = last ? last_of(gradient) : std::nullopt;
+      judge_one(*mine, kept ? *kept : gradient, factor, judged);
     } else if (judged.parameter && !all_zero(gradient.value.view())) {
       judged.state = JudgedGradient::State::kMissing;
       judged.shape = gradient.value.shape();
@@ -200,7 +248,7 @@ Result<void> judge_gradients(const Trace& trace, const ModelConfig& config,
       return bad_input(trace.path().string(), "gradients of a step behind a cache",
                        "of one pass over the whole prompt", "step " + std::to_string(step.step));
     }
-    PS_TRY(const Chosen chosen, choose_loss(step, inputs, reference, options));
+    PS_TRY(const Chosen chosen, choose_loss(step, config, inputs, reference, options));
     const std::vector<JudgedGradient> judged = compare_gradients(step, config, chosen.truth, 1.0);
     for (const JudgedGradient& g : judged) {
       PointRow row;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "core/points.h"
+#include "core/trace_extras.h"
 #include "core/trace_manifest.h"
 #include "diff/align/pairing.h"
 #include "diff/align/shape_match.h"
@@ -350,6 +351,7 @@ Result<Conversion> convert(const ForeignRun& run, const std::string& source,
     return ran.error();
   }
   PS_TRY_VOID(writer.close());
+  if (run.trace) PS_TRY_VOID(carry_manifest(*run.trace, dir));
   std::sort(out.unmatched.begin(), out.unmatched.end());
   out.unmatched.erase(std::unique(out.unmatched.begin(), out.unmatched.end()), out.unmatched.end());
   return out;

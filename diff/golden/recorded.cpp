@@ -5,6 +5,7 @@
 
 #include "core/file.h"
 #include "core/points.h"
+#include "core/trace_extras.h"
 #include "diff/align/ignored_cells.h"
 #include "diff/align/pairing.h"
 #include "diff/compare/compare.h"
@@ -15,6 +16,9 @@ namespace ps {
 namespace {
 
 namespace fs = std::filesystem;
+
+// What golden.json calls the metadata of that name.
+const std::string kMaskProgram = "metadata:mask_program";
 
 Digest digest_in(const IgnoredCells& ignored, const std::string& point, const TensorView& value) {
   const std::optional<Tensor> marks =
@@ -48,6 +52,12 @@ std::map<RecordedKey, Digest> digests_of(const Trace& trace) {
     for (const SafetensorsFile::Entry& e : step.tensors->entries()) {
       out[{step.step, step.rank, e.name}] = digest_in(ignored, e.name, e.view);
     }
+    // The mask in words is an input like the mask as a tensor: its bytes are kept the same.
+    const std::string program = mask::mask_program_of(step);
+    if (program.empty()) continue;
+    const TensorView bytes{
+        DType::kU8, {static_cast<std::int64_t>(program.size())}, std::as_bytes(std::span(program))};
+    out[{step.step, step.rank, kMaskProgram}] = digest_of(bytes, nullptr);
   }
   return out;
 }
@@ -74,7 +84,7 @@ std::vector<GoldenChange> changes(const std::map<RecordedKey, Digest>& fresh, DT
 }
 
 bool is_kept(const std::string& point, bool digests_only) {
-  return !digests_only || is_step_input(point) || point == "model:mask";
+  return !digests_only || is_step_input(point) || point == "model:mask" || point == kMaskProgram;
 }
 
 Result<void> write_trace(const Trace& trace, const fs::path& dir, bool digests_only) {
@@ -86,7 +96,8 @@ Result<void> write_trace(const Trace& trace, const fs::path& dir, bool digests_o
     }
     PS_TRY_VOID(writer.end_step());
   }
-  return writer.close();
+  PS_TRY_VOID(writer.close());
+  return carry_manifest(trace, dir);
 }
 
 // A run of an engine on the golden's inputs, point by point.
@@ -272,7 +283,8 @@ Result<std::string> verify_recorded_against(const fs::path& dir, const Trace& ru
     for (const auto& [key, digest] : golden.points) {
       if (std::get<0>(key) != step.step || std::get<1>(key) != step.rank) continue;
       const std::string& name = std::get<2>(key);
-      if (std::binary_search(have.begin(), have.end(), name) || is_step_input(name)) continue;
+      const bool input = is_step_input(name) || name == kMaskProgram;
+      if (std::binary_search(have.begin(), have.end(), name) || input) continue;
       tap.wrong.push_back({name_of(key), "is not in the run"});
     }
     wrong.insert(wrong.end(), tap.wrong.begin(), tap.wrong.end());

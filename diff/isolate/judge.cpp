@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "diff/compare/axes.h"
+#include "diff/compare/compare.h"
 #include "diff/isolate/additive_mask.h"
 #include "diff/run/phases.h"
 
@@ -230,6 +231,12 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   Rounding rounding;
   rounding.run = options_.run;
   rounding.captured = is_floating(captured->dtype) ? captured->dtype : options_.run;
+  if (op.kind == "rms_norm" && !op.inputs.empty()) {
+    // What is normalised is rounded to its own type again, before the gain, whose type may be
+    // finer.
+    const std::optional<TensorView> x = lookup(op.inputs[0]);
+    if (x && is_floating(x->dtype)) rounding.captured = coarser(rounding.captured, x->dtype);
+  }
   rounding.lambda = options_.lambda;
   Result<Replayed> replayed = [&] {
     const Phase redone(Work::kReference);

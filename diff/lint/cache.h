@@ -34,4 +34,7 @@ std::vector<Finding> cache_differences(const SafetensorsFile& file, const ModelC
 // of every replica (TP044), the prefix is there and the same in every sample.
 std::vector<Finding> cache_value_findings(const Trace& trace, const ModelConfig& config);
 
+// Findings that say the same of several layers' keys, or values, as one that lists the layers.
+std::vector<Finding> one_for_all_layers(std::vector<Finding> findings);
+
 }  // namespace ps

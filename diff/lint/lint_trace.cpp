@@ -218,6 +218,14 @@ Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config) 
     if (inputs) before += inputs->length;
   }
   if (const Result<TraceExtras> extras = trace_extras(trace); extras.ok()) {
+    if (!extras->ended.empty()) {
+      Finding f = trace_finding({}, "capture-ended-early", "",
+                                extras->ended +
+                                    " ended the run: what it had not computed by then "
+                                    "is missing");
+      f.severity = Severity::kWarning;
+      report.findings.push_back(std::move(f));
+    }
     for (Finding& f : mask::backend_findings(extras->backends)) {
       report.findings.push_back(std::move(f));
     }
@@ -239,6 +247,7 @@ Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config) 
       report.findings.push_back(std::move(f));
     }
   }
+  report.findings = one_for_all_layers(std::move(report.findings));
   return report;
 }
 

@@ -1,10 +1,10 @@
 #include "diff/lint/weight_shapes.h"
 
-#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "core/same_bytes.h"
 #include "diff/report/report.h"
 
 namespace ps {
@@ -93,8 +93,7 @@ std::vector<Finding> weight_shape_findings(const Checkpoint& checkpoint, const M
   const TensorView* head = checkpoint.peek("lm_head.weight");
   const TensorView* embedding = checkpoint.peek("model.embed_tokens.weight");
   const bool both = head != nullptr && embedding != nullptr && !c.tie_word_embeddings;
-  if (both && head->dtype == embedding->dtype && head->shape == embedding->shape &&
-      std::memcmp(head->bytes.data(), embedding->bytes.data(), head->bytes.size()) == 0) {
+  if (both && same_bytes(*head, *embedding)) {
     Finding f;
     f.id = "weights-lm-head-wrongly-tied";
     f.fault_class = "weights";

@@ -58,22 +58,6 @@ std::map<std::string, std::string> fields_of(const std::string& description) {
 
 }  // namespace
 
-std::optional<OddOne> odd_one(const std::vector<std::string>& said) {
-  std::map<std::string, std::size_t> votes;
-  for (const std::string& text : said) ++votes[text];
-  if (votes.size() < 2) return std::nullopt;
-  std::string most = said[0];
-  for (const auto& [text, count] : votes) {
-    if (count > votes[most]) most = text;
-  }
-  OddOne out{-1, -1};
-  for (std::size_t r = 0; r < said.size(); ++r) {
-    std::int64_t& found = said[r] == most ? out.other : out.rank;
-    if (found < 0) found = static_cast<std::int64_t>(r);
-  }
-  return out;
-}
-
 Result<std::unique_ptr<World>> World::join(const RankPlace& place, const ControlTimes& times) {
   PS_TRY(const std::chrono::milliseconds timeout, patience());
   // Gloo writes to sockets whose other end may be gone: that is an error to report, not the end.

@@ -8,12 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "core/odd_one.h"
 #include "core/ranks.h"
 #include "diff/ranks/control.h"
 
 namespace ps {
 
-class World final : public Collectives {
+class World final : public ProcessCollectives {
  public:
   // Returns when all ranks are there.
   static Result<std::unique_ptr<World>> join(const RankPlace& place, const ControlTimes& times);
@@ -21,7 +22,6 @@ class World final : public Collectives {
 
   std::int64_t rank() const override { return place_.rank; }
   std::int64_t size() const override { return place_.size; }
-  bool between_processes() const override { return true; }
   Result<void> all_reduce(Tensor& value, const std::string& tag) override;
   Result<void> announce(const Collective& entry) override;
   Result<void> share(std::string& bytes) override;
@@ -52,11 +52,5 @@ class World final : public Collectives {
   std::int64_t met_ = 0;
   std::optional<Error> over_;
 };
-
-// The rank that says something else than most; of a tie, than rank 0. Nothing where all agree.
-struct OddOne {
-  std::int64_t rank = 0, other = 0;  // and one of those that agree
-};
-std::optional<OddOne> odd_one(const std::vector<std::string>& said);
 
 }  // namespace ps

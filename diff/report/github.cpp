@@ -1,6 +1,7 @@
 // Workflow commands: what GitHub shows beside a commit. It shows ten of each kind a step.
 #include "diff/report/baseline.h"
 #include "diff/report/forms.h"
+#include "diff/report/link.h"
 #include "diff/report/strip.h"
 #include "diff/report/words.h"
 
@@ -45,6 +46,7 @@ std::string report_annotations(const Report& report, const std::string& subject,
                                const std::string& artifact) {
   std::string out;
   const bool fails = exit_code(report) != 0;
+  const std::string capture = capture_of(report);
   std::size_t shown[3] = {0, 0, 0};
   for (const Finding& f : report.findings) {
     // What an invalid or failing report says first must not drown in notes.
@@ -58,6 +60,8 @@ std::string report_annotations(const Report& report, const std::string& subject,
     const std::string place = place_text(f);
     if (!place.empty()) lines.push_back("at " + place);
     if (!f.fix.empty()) lines.push_back("fix: " + f.fix);
+    if (!f.point.empty() && f.severity != Severity::kInfo)
+      lines.push_back("view: " + to_string(link_to(capture, f)));
     if (is_accepted(f)) lines.emplace_back("accepted by the baseline");
     out += command(kind, artifact, "parscope: " + f.id, lines);
   }
@@ -65,6 +69,7 @@ std::string report_annotations(const Report& report, const std::string& subject,
     std::vector<std::string> lines = {subject + ": " + headline(report)};
     if (report.first_divergence) {
       lines.push_back("first divergence: " + place_text(*report.first_divergence));
+      lines.push_back("view: " + to_string(link_to(capture, *report.first_divergence)));
     }
     out += command("error", artifact, "parscope", lines);
   }

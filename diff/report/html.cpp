@@ -147,7 +147,7 @@ std::string points_part(const Report& report) {
     out +=
         "<tr class=\"" + status + "\">" + element("td", status) + number(ratio_text(row->ratio)) +
         number(number_text(row->max_abs)) + number(number_text(row->rel_l2)) +
-        number(std::to_string(row->max_ulp)) + element("td", code(row->point)) +
+        number(ulp_text(*row)) + element("td", code(row->point)) +
         number(std::to_string(row->step)) + number(std::to_string(row->rank)) +
         element("td", text(to_string(row->shape))) + element("td", text(row->dtype)) +
         number(std::to_string(row->compared)) + number(std::to_string(row->ignored)) +

@@ -96,9 +96,9 @@ std::string points_words(const Report& report) {
   const std::string capture = capture_of(report);
   for (const PointRow* row : rows) {
     out += "| " + std::string(to_string(row->status)) + " | " + ratio_text(row->ratio) + " | " +
-           number_text(row->max_abs) + " | " + number_text(row->rel_l2) + " | " +
-           std::to_string(row->max_ulp) + " | " + code(row->point, In::kTable) + " | " +
-           std::to_string(row->step) + " | " + std::to_string(row->rank) + " | " +
+           number_text(row->max_abs) + " | " + number_text(row->rel_l2) + " | " + ulp_text(*row) +
+           " | " + code(row->point, In::kTable) + " | " + std::to_string(row->step) + " | " +
+           std::to_string(row->rank) + " | " +
            (is_bad(*row) ? code(to_string(link_to(capture, *row)), In::kTable) : "") + " |\n";
   }
   return out + "\nreport.json has all points.\n";

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <set>
 #include <tuple>
 
@@ -239,6 +240,12 @@ std::string number_text(double x) {
   std::array<char, 32> text{};
   std::snprintf(text.data(), text.size(), "%.3g", x);
   return text.data();
+}
+
+std::string ulp_text(const PointRow& row) {
+  const std::optional<DType> dtype = dtype_from_torch(row.dtype);
+  const bool whole = dtype && !is_floating(*dtype);
+  return whole && row.max_ulp == 0 ? "" : std::to_string(row.max_ulp);
 }
 
 }  // namespace ps

@@ -59,5 +59,6 @@ std::vector<const PointRow*> worst_points(const Report& report, std::size_t most
 // "12.3x", "0.71", "1.2e+06x" for a ratio; "1.25e-06", "not finite" for other numbers.
 std::string ratio_text(double ratio);
 std::string number_text(double x);
+std::string ulp_text(const PointRow& row);  // empty where the values have no last place
 
 }  // namespace ps

@@ -106,8 +106,9 @@ class Writer {
     out = row.ratio > 1 ? ratio.substr(0, ratio.size() - 1) + " times what rounding explains"
                         : ratio + " of what rounding explains";
     if (ratio == "not finite") out = "not finite where the other side is";
+    const std::string ulp = ulp_text(row);
     out += "; max abs " + number_text(row.max_abs) + ", rel L2 " + number_text(row.rel_l2) + ", " +
-           std::to_string(row.max_ulp) + " ulp, " + std::to_string(row.compared) + " cells";
+           (ulp.empty() ? "" : ulp + " ulp, ") + std::to_string(row.compared) + " cells";
     if (row.ignored > 0) out += " (" + std::to_string(row.ignored) + " ignored)";
     return out;
   }
@@ -213,9 +214,10 @@ class Writer {
     constexpr const char* kFormat = "  %-10s %10s %9s %9s %8s  ";
     std::snprintf(line, sizeof line, kFormat, "worst", "of bound", "max abs", "rel L2", "ulp");
     out_ += paint_("1", line) + paint_("1", "point") + "\n";
+    const std::string capture = capture_of(report_);
     for (const PointRow* row : rows) {
       const std::string status(to_string(row->status));
-      const std::string ulp = row->max_ulp > 9'999'999 ? ">9999999" : std::to_string(row->max_ulp);
+      const std::string ulp = row->max_ulp > 9'999'999 ? ">9999999" : ulp_text(*row);
       std::snprintf(line, sizeof line, kFormat, status.c_str(), ratio_text(row->ratio).c_str(),
                     number_text(row->max_abs).c_str(), number_text(row->rel_l2).c_str(),
                     ulp.c_str());
@@ -227,6 +229,7 @@ class Writer {
       const std::size_t room = width_ > used + 8 ? width_ - used : 8;
       const std::string whole = shortened(place, room) + suffix;
       out_ += line + shortened(whole, width_ - std::string_view(line).size()) + "\n";
+      if (is_bad(*row)) out_ += "      view: " + to_string(link_to(capture, *row)) + "\n";
     }
   }
 

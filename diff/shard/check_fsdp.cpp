@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "core/same_bytes.h"
 #include "diff/shard/fsdp.h"
 
 namespace ps {
@@ -105,11 +106,6 @@ std::vector<const TensorView*> gathered(const TensorView& whole, const std::stri
     out.push_back(local);
   }
   return world > 1 ? out : std::vector<const TensorView*>();
-}
-
-bool same_bytes(const TensorView& a, const TensorView& b) {
-  return a.dtype == b.dtype &&
-         std::equal(a.bytes.begin(), a.bytes.end(), b.bytes.begin(), b.bytes.end());
 }
 
 // Gathered values are the same on all ranks, and the checkpoint's.

@@ -357,16 +357,9 @@ Result<Report> check_shards(const ShardModel& model, std::int64_t tp, const Shar
   Check check(model, shards, fused, unfused);
   check.run();
   Report report = check.take();
-  for (Finding& f : ledger_findings_of(fused, model)) report.findings.push_back(std::move(f));
-  // Loader rule: a head that stands beside a tied embedding must be the embedding.
-  for (const CheckpointIssue& issue : model.checkpoint->compare(model.config)) {
-    if (issue.kind != CheckpointIssue::Kind::kTiedDiffers) continue;
-    Finding f;
-    f.id = "TP010";
-    f.fault_class = "shard";
-    f.point = issue.tensor;
-    f.message = issue.message;
-    report.findings.insert(report.findings.begin(), std::move(f));
+  for (Finding& f : ledger_findings_of(fused, model)) {
+    auto& all = report.findings;
+    all.insert(f.id == "TP010" ? all.begin() : all.end(), std::move(f));  // it explains others
   }
   return report;
 }

@@ -6,6 +6,7 @@
 #include <map>
 #include <stdlib.h>
 
+#include "core/trace_extras.h"
 #include "diff/compare/closeness.h"
 #include "diff/shard/join.h"
 #include "diff/shard/ledgers.h"
@@ -253,6 +254,7 @@ Result<std::vector<Finding>> join_trace(const Trace& trace, const ModelConfig& c
   Joiner joiner(trace, config, writer);
   PS_TRY_VOID(joiner.run());
   PS_TRY_VOID(writer.close());
+  PS_TRY_VOID(carry_manifest(trace, dir));
   PS_TRY(const std::vector<StepLedger> ledgers, read_ledgers(trace.path()));
   for (Finding& f : ledger_findings(ledgers)) joiner.findings.push_back(std::move(f));
   return std::move(joiner.findings);

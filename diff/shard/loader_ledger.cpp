@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/same_bytes.h"
 #include "diff/shard/families.h"
 
 namespace ps {
@@ -54,6 +55,14 @@ LoaderLedger loader_ledger(const Plan& plan, const ShardModel& model) {
 
 std::vector<Finding> ledger_findings_of(const Plan& plan, const ShardModel& model) {
   std::vector<Finding> out;
+  const TensorView* head = model.checkpoint->peek(plan.head);
+  const TensorView* rows = model.checkpoint->peek(plan.embedding);
+  const bool tied = model.config.tie_word_embeddings && head != nullptr && rows != nullptr;
+  if (tied && !same_bytes(*head, *rows)) {
+    out.push_back(ledger_finding(
+        "TP010", plan.head,
+        "is not " + plan.embedding + ", although config.json ties the two (tie_word_embeddings)"));
+  }
   const LoaderLedger ledger = loader_ledger(plan, model);
   for (const std::string& name : ledger.missing) {
     out.push_back(ledger_finding("TP007", name,
@@ -64,17 +73,6 @@ std::vector<Finding> ledger_findings_of(const Plan& plan, const ShardModel& mode
     out.push_back(ledger_finding(
         "weights-unexpected", name,
         "stands in the checkpoint, and no rank loads it: config.json knows of no such tensor"));
-  }
-  if (plan.options.family == nullptr || !model.config.tie_word_embeddings) return out;
-  const TensorView* head = model.checkpoint->peek(plan.head);
-  const TensorView* rows = model.checkpoint->peek(plan.embedding);
-  const bool differs =
-      head != nullptr && rows != nullptr &&
-      !std::equal(head->bytes.begin(), head->bytes.end(), rows->bytes.begin(), rows->bytes.end());
-  if (differs) {
-    out.push_back(ledger_finding(
-        "TP010", plan.head,
-        "is not " + plan.embedding + ", although config.json ties the two (tie_word_embeddings)"));
   }
   return out;
 }

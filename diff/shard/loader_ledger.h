@@ -17,8 +17,7 @@ struct LoaderLedger {
 };
 LoaderLedger loader_ledger(const Plan& plan, const ShardModel& model);
 
-// As findings, a tied head that is not the embedding (TP010) included for families whose names
-// nothing else knows.
+// As findings; a head beside a tied embedding that is not the embedding (TP010) comes first.
 std::vector<Finding> ledger_findings_of(const Plan& plan, const ShardModel& model);
 
 }  // namespace ps

@@ -94,25 +94,6 @@ Result<void> ThreadCollectives::all_reduce(Tensor& value, const std::string& tag
   });
 }
 
-Result<void> ThreadCollectives::announce(const Collective& entry) {
-  ledger_.push_back(entry);
-  deposits_.entries[static_cast<std::size_t>(rank_)] = entry;
-  return meeting_.all([&] { return all_agree(); });
-}
-
-Result<void> ThreadCollectives::share(std::string& bytes) {
-  const auto me = static_cast<std::size_t>(rank_);
-  deposits_.entries[me] = {"share", {}, DType::kU8, ""};
-  deposits_.shared[me] = &bytes;
-  return meeting_.all([&]() -> Result<void> {
-    PS_TRY_VOID(all_agree());
-    for (std::string* other : deposits_.shared) {
-      if (other != deposits_.shared[0]) *other = *deposits_.shared[0];
-    }
-    return {};
-  });
-}
-
 struct RankEngine::Waiting {
   RankEngine* engine;
   Tap* outside;
@@ -159,7 +140,6 @@ RankCrew::RankCrew(std::int64_t tp) : meeting_(tp) {
   const auto ranks = static_cast<std::size_t>(tp);
   deposits_.values.resize(ranks);
   deposits_.entries.resize(ranks);
-  deposits_.shared.resize(ranks);
 }
 
 Result<void> legal_ranks(const ModelConfig& config, std::int64_t tp) {

@@ -36,7 +36,6 @@ class Meeting {
 // What a rank deposits at a meeting for all to see.
 struct Deposits {
   std::vector<Tensor*> values;
-  std::vector<std::string*> shared;
   Ledger entries;
 };
 
@@ -46,10 +45,7 @@ class ThreadCollectives final : public Collectives {
       : rank_(rank), size_(size), meeting_(meeting), deposits_(deposits) {}
   std::int64_t rank() const override { return rank_; }
   std::int64_t size() const override { return size_; }
-  bool between_processes() const override { return false; }
   Result<void> all_reduce(Tensor& value, const std::string& tag) override;
-  Result<void> announce(const Collective& entry) override;
-  Result<void> share(std::string& bytes) override;
   const Ledger& ledger() const override { return ledger_; }
 
  private:

@@ -12,10 +12,11 @@
 #include <benchmark/benchmark.h>
 #include <imgui.h>
 
+#include "tests/support/display.h"
 #include "tests/support/program.h"
 #include "viewer/app/commands.h"
-#include "viewer/app/panels.h"
 #include "viewer/present/stage.h"
+#include "viewer/present/window.h"
 
 namespace ps::viewer {
 namespace {
@@ -77,6 +78,12 @@ void open_2_gb(benchmark::State& state) {
 }
 BENCHMARK(open_2_gb)->Unit(benchmark::kMillisecond);
 
+void move_view(App& app, const std::string& panel, std::int64_t side, std::int64_t i) {
+  const double zoom = 1 + static_cast<double>(i % 40) * 0.5;
+  must(app, "view " + panel + " " + std::to_string(side / 3 + i * 7 % (side / 3)) + " " +
+                std::to_string(side / 2) + " " + text_of(zoom));
+}
+
 // Frames while the view moves, so that every one is drawn anew. `drawn_too`: with the rasteriser.
 void frames(benchmark::State& state, App& app, const std::string& panel, std::int64_t side,
             bool drawn_too) {
@@ -89,10 +96,7 @@ void frames(benchmark::State& state, App& app, const std::string& panel, std::in
   Frame frame;
   frame.resize(kWidth, kHeight);
   for (auto _ : state) {
-    const double zoom = 1 + static_cast<double>(i % 40) * 0.5;
-    must(app, "view " + panel + " " + std::to_string(side / 3 + i * 7 % (side / 3)) + " " +
-                  std::to_string(side / 2) + " " + text_of(zoom));
-    ++i;
+    move_view(app, panel, side, i++);
     const double begin = cpu_seconds();
     stage.frame_without_window(kWidth, kHeight);
     if (drawn_too) rasterise(*ImGui::GetDrawData(), frame, kBackground);
@@ -100,13 +104,8 @@ void frames(benchmark::State& state, App& app, const std::string& panel, std::in
   }
 }
 
-void mask_65536(benchmark::State& state) {
-  if (find_panel("mask") == nullptr) {
-    state.SkipWithError("there is no mask panel");
-    return;
-  }
-  const TempDir dir;
-  // Causal, segments of uneven length, a common prefix; the actual one lets one key too many in.
+// Causal, segments of uneven length, a common prefix; the actual one lets one key too many in.
+void open_masks_65536(App& app, const TempDir& dir) {
   std::string bounds;
   for (std::int64_t at = 0, i = 0; at < 65536; ++i) {
     const std::int64_t end = std::min<std::int64_t>(65536, at + 900 + i * 257 % 2100);
@@ -114,16 +113,21 @@ void mask_65536(benchmark::State& state) {
     at = end;
   }
   for (const int shift : {0, 1}) {
+    const std::string file = dir / (shift == 0 ? "expected.json" : "actual.json");
     put_file(
-        dir / (shift == 0 ? "expected.json" : "actual.json"),
+        file,
         R"({"schema":"parscope.mask/1","B":1,"H":1,"Q":65536,"KV":65536,"expr":{"op":"and","args":[{"op":"causal","shift":)" +
             std::to_string(shift) +
             R"(},{"op":"or","args":[{"op":"prefix","len":48},{"op":"same_segment","bounds":[)" +
             bounds + "]}]}]}}");
+    must(app, "open " + as_word(file));
   }
+}
+
+void mask_65536(benchmark::State& state) {
+  const TempDir dir;
   App app;
-  must(app, "open " + as_word((dir / "expected.json").string()));
-  must(app, "open " + as_word((dir / "actual.json").string()));
+  open_masks_65536(app, dir);
   frames(state, app, "mask", 65536, state.range(0) == 1);
 }
 BENCHMARK(mask_65536)
@@ -131,6 +135,45 @@ BENCHMARK(mask_65536)
     ->Arg(0)
     ->Arg(1)
     ->UseManualTime()
+    ->Unit(benchmark::kMillisecond);
+
+// The same in a window on Xvfb, OpenGL by llvmpipe; the CPU time of all threads, not the server's.
+void mask_65536_window(benchmark::State& state) {
+  const VirtualDisplay display;
+  if (display.name().empty()) {
+    state.SkipWithError("there is no Xvfb");
+    return;
+  }
+  ::setenv("DISPLAY", display.name().c_str(), 1);
+  ::setenv("LIBGL_ALWAYS_SOFTWARE", "1", 1);
+  constexpr long kFirst = 20, kFrames = 200;
+  const bool moves = state.range(0) == 1;
+  const TempDir dir;
+  for (auto _ : state) {
+    App app;
+    open_masks_65536(app, dir);
+    Stage stage(app);
+    must(app, "layout solo");
+    must(app, "panel mask");
+    stage.settle(1600, 1000);
+    WindowOptions options;
+    options.frames = kFirst + kFrames;
+    double begin = 0;
+    options.before_frame = [&](long shown) {
+      if (shown == kFirst) begin = cpu_seconds();
+      if (moves) move_view(app, "mask", 65536, shown);
+    };
+    const Result<void> done = run_window(app, stage, options);
+    if (!done.ok()) state.SkipWithError(done.error().line().c_str());
+    state.SetIterationTime((cpu_seconds() - begin) / kFrames);
+  }
+}
+BENCHMARK(mask_65536_window)
+    ->ArgName("moves")
+    ->Arg(0)
+    ->Arg(1)
+    ->UseManualTime()
+    ->Iterations(1)
     ->Unit(benchmark::kMillisecond);
 
 void tensor_4096(benchmark::State& state) {

@@ -5,12 +5,15 @@ python3 tests/docs/run_commands.py BUILD_DIR [FILE...]
 A code block with a line that begins with "$ " needs a comment above it:
   <!-- run -->              the commands run, one after the other, in a folder of the document's own
   <!-- run exit=1 -->       the block's last command ends with this code
+  <!-- run cuda -->         only where build/parscope has CUDA kernels
+  <!-- run without=LIB -->  only where this library cannot be loaded
   <!-- norun: reason -->    not run here, and why
   <!-- setup: command -->   run before what follows, unseen
 Every stated line must be printed, in the stated order; "..." stands for anything: alone for lines, within a line for words. The folder
 has links to fixtures, docs, tests and build, and `parscope` is on the PATH.
 """
 
+import ctypes
 import os
 import re
 import subprocess
@@ -90,6 +93,21 @@ def differs(stated, printed):
     return None
 
 
+def applies(argument, build):
+    """Whether this machine is one that the block is about."""
+    library = re.search(r"without=(\S+)", argument)
+    if library:
+        try:
+            ctypes.CDLL(library[1])
+            return False
+        except OSError:
+            return True
+    if "cuda" in argument.split():
+        done = subprocess.run([os.path.join(build, "parscope"), "doctor"], stdout=subprocess.PIPE, text=True, timeout=120)
+        return "CUDA kernels for sm" in done.stdout
+    return True
+
+
 def run_document(path, build, problems):
     name = os.path.relpath(path, ROOT)
     counts = {"run": 0, "norun": 0}
@@ -121,6 +139,9 @@ def run_document(path, build, problems):
                 counts["norun"] += len(todo)
                 if not argument:
                     problems.append(f"{where}: norun without a reason")
+                continue
+            if not applies(argument, build):
+                counts["norun"] += len(todo)
                 continue
             wanted = int((re.search(r"exit=(\d+)", argument) or [0, 0])[1])
             for i, (command, stated) in enumerate(todo):

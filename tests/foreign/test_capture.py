@@ -293,6 +293,26 @@ def test_refusals(models: Any, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 
+def test_only_a_trace_is_overwritten(models: Any, tmp_path: Path) -> None:
+    model, _ = models("qwen2", "float32")
+    papers = tmp_path / "papers"
+    papers.mkdir()
+    (papers / "thesis.txt").write_text("years of work")
+    (tmp_path / "file").write_text("not even a folder")
+    for name in ("papers", "file"):
+        with pytest.raises(CaptureError, match="is there already and not empty; it holds no trace"):
+            capture(model, tmp_path / name, overwrite=True)
+    assert (papers / "thesis.txt").read_text() == "years of work" and (tmp_path / "file").is_file()
+    # The trace that is replaced is there until the new one is whole.
+    capture(model, tmp_path / "out", steps=[0])
+    with pytest.raises(ZeroDivisionError), parscope_capture.record(model, tmp_path / "out", overwrite=True):
+        run(model, program()[:2])
+        raise ZeroDivisionError
+    assert len(manifest(tmp_path / "out")["steps"]) == 1
+    (tmp_path / "empty").mkdir()
+    capture(model, tmp_path / "empty", steps=[0])  # an empty folder is nobody's
+
+
 def test_an_error_inside_the_block(models: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, folder = models("qwen2", "float32")
     with pytest.raises(ZeroDivisionError):
@@ -300,9 +320,38 @@ def test_an_error_inside_the_block(models: Any, tmp_path: Path, capsys: pytest.C
             run(model, program()[:2])
             raise ZeroDivisionError
     assert not (tmp_path / "out").exists()
-    assert "ZeroDivisionError after 2 steps; what was recorded is in" in capsys.readouterr().err
-    assert diagnose(tmp_path / "out.partial", folder)["verdict"] == "equivalent"
+    assert "ZeroDivisionError after step 1; what was recorded is in" in capsys.readouterr().err
+    report = diagnose(tmp_path / "out.partial", folder)
+    assert report["verdict"] == "equivalent"
+    assert [f["id"] for f in report["findings"]] == ["capture-ended-early"]
     run(model, program()[:1])  # the model has no hooks left
+
+
+def test_an_error_inside_the_model(models: Any, tmp_path: Path) -> None:
+    """Half a step is worth having, and does not pass for a whole one."""
+    model, folder = models("qwen2", "float32")
+    layer = model.model.layers[1].mlp
+    forward, calls = layer.forward, []
+
+    def fails(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        if len(calls) == 2:
+            raise ZeroDivisionError
+        return forward(x)
+
+    with replaced(layer, "forward", fails), pytest.raises(ZeroDivisionError):
+        with parscope_capture.record(model, tmp_path / "out"):
+            run(model, program())
+    assert not (tmp_path / "out").exists()
+    assert manifest(tmp_path / "out.partial")["ended"] == "ZeroDivisionError in step 1"
+    values = step(tmp_path / "out.partial", 1)
+    assert "model.layers.1.self_attn.o_proj" in values and "model.layers.1.mlp.down_proj" not in values
+    report = diagnose(tmp_path / "out.partial", folder)
+    assert [(f["id"], f["severity"]) for f in report["findings"]] == [("capture-ended-early", "warning")]
+    assert "ZeroDivisionError in step 1" in report["findings"][0]["message"]
+    # The next recording in the same place is not disturbed by what lies there.
+    capture(model, tmp_path / "out", steps=[0])
+    assert "ended" not in manifest(tmp_path / "out") and not (tmp_path / "out.partial").exists()
 
 
 def test_a_killed_run_leaves_no_trace(models: Any, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ SoakResult soak_one(std::uint64_t seed, std::uint64_t index, const std::filesyst
   const auto reference = value_or_die(open_reference(model, truth));
   LockstepOptions how;
   how.run = out.dtype;
+  how.measure_power = false;  // what a run can show does not change what it is called
   Result<Report> report = lockstep(*candidate, *reference, model.config, plan, how);
   if (!report.ok()) {
     out.trouble = report.error().line();

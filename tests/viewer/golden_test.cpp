@@ -1,5 +1,6 @@
 // Pictures of every panel, byte for byte. PARSCOPE_UPDATE_PICTURES=1 records them anew; then look
-// at them before they are committed.
+// at them before they are committed. Letters are the font's: fixtures/viewer/fonts.txt says which
+// ones the pictures were drawn with, and a build with others does not compare them.
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -59,9 +60,34 @@ const std::vector<Golden>& golden_pictures() {
   return all;
 }
 
+std::filesystem::path pictures_dir() {
+  return std::filesystem::path(source_dir()) / "fixtures/viewer";
+}
+
+// Empty: this build has the fonts of the pictures.
+std::string other_fonts() {
+  const Result<std::string> pinned = read_text(pictures_dir() / "fonts.txt");
+  if (!pinned.ok()) return pinned.error().line();
+  std::string out;
+  for (const std::string font : {PS_FONT_TEXT, PS_FONT_MONO}) {
+    if (pinned->find(font.substr(0, font.find(' '))) == std::string::npos) out += "\n  " + font;
+  }
+  if (out.empty()) return "";
+  return "the pictures were drawn with other fonts than this build has:" + out +
+         "\nfixtures/viewer/fonts.txt says with which, and where they are from";
+}
+
+TEST(GoldenPictures, OfOtherFontsAreNotCompared) {
+  const Result<std::string> pinned = read_text(pictures_dir() / "fonts.txt");
+  ASSERT_TRUE(pinned.ok()) << pinned.error().line();
+  EXPECT_NE(pinned->find("fonts-inter"), std::string::npos);
+  if (const std::string problem = other_fonts(); !problem.empty()) GTEST_SKIP() << problem;
+}
+
 class GoldenPicture : public StageTest, public ::testing::WithParamInterface<Golden> {};
 
 TEST_P(GoldenPicture, IsByteForByteTheOneInFixtures) {
+  if (const std::string problem = other_fonts(); !problem.empty()) GTEST_SKIP() << problem;
   const Golden& golden = GetParam();
   const Scene& scene = shared_scene();
   const std::vector<std::pair<std::string, std::filesystem::path>> names = {
@@ -79,8 +105,7 @@ TEST_P(GoldenPicture, IsByteForByteTheOneInFixtures) {
   app.clear_log();
   stage->settle(golden.width, golden.height);
   const std::string bytes = png_bytes(drawn(golden.width, golden.height).image());
-  const std::filesystem::path path =
-      std::filesystem::path(source_dir()) / "fixtures/viewer" / (std::string(golden.name) + ".png");
+  const std::filesystem::path path = pictures_dir() / (std::string(golden.name) + ".png");
   if (std::getenv("PARSCOPE_UPDATE_PICTURES") != nullptr) {
     std::filesystem::create_directories(path.parent_path());
     ASSERT_TRUE(write_text(path, bytes).ok());
@@ -106,8 +131,7 @@ INSTANTIATE_TEST_SUITE_P(Viewer, GoldenPicture, ::testing::ValuesIn(golden_pictu
 
 // Every file in the folder is one of the pictures.
 TEST(GoldenPictures, NoneIsLeftOver) {
-  const std::filesystem::path folder = std::filesystem::path(source_dir()) / "fixtures/viewer";
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+  for (const auto& entry : std::filesystem::directory_iterator(pictures_dir())) {
     if (entry.path().extension() != ".png") continue;
     bool known = false;
     for (const Golden& golden : golden_pictures())

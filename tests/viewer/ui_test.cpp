@@ -7,6 +7,11 @@
 
 #include <imgui_internal.h>
 
+#include "diff/report/forms.h"
+#include "diff/report/link.h"
+#include "diff/report/stored.h"
+#include "diff/report/strip.h"
+#include "diff/report/text.h"
 #include "tests/support/temp_dir.h"
 #include "tests/viewer/stage_fixture.h"
 #include "viewer/app/commands.h"
@@ -83,6 +88,82 @@ TEST_F(ViewerUi, EveryPanelOpensInEveryLayout) {
       EXPECT_TRUE(window->WasActive) << layout.name << " " << panel.name;
     }
   }
+}
+
+// Which panel's window has the keyboard, as ImGui sees it.
+std::string focused_panel() {
+  for (const ImGuiWindow* w = ImGui::GetCurrentContext()->NavWindow; w != nullptr;
+       w = w->ParentWindow) {
+    for (const PanelInfo& panel : panel_table()) {
+      if (w == ImGui::FindWindowByName(window_title(panel.name).c_str()))
+        return std::string(panel.name);
+    }
+  }
+  return "";
+}
+
+TEST_F(ViewerUi, ControlTabGivesTheKeyboardToEveryOpenPanelInTurnAndBack) {
+  open_diverged();
+  const std::vector<std::string> order = {"divergence", "runs",     "tensor",
+                                          "history",    "findings", "log"};
+  EXPECT_EQ(app.open_panels, order);
+  drive([&](ImGuiTestContext* ctx) {
+    for (const std::size_t i : {1, 2, 3, 4, 5, 0, 1}) {
+      ctx->KeyPress(ImGuiMod_Ctrl | ImGuiKey_Tab);
+      ctx->Yield(4);
+      IM_CHECK_STR_EQ(app.state.panel.c_str(), order[i].c_str());
+      IM_CHECK_STR_EQ(focused_panel().c_str(), order[i].c_str());
+      const ImGuiWindow* window = ImGui::FindWindowByName(window_title(order[i]).c_str());
+      IM_CHECK(window != nullptr && window->DockTabIsVisible);  // in front of its place
+    }
+    for (const std::size_t i : {0, 5, 4}) {
+      ctx->KeyPress(ImGuiMod_Ctrl | ImGuiMod_Shift | ImGuiKey_Tab);
+      ctx->Yield(4);
+      IM_CHECK_STR_EQ(focused_panel().c_str(), order[i].c_str());
+    }
+    ctx->WindowClose("Tensor###tensor");
+    for (const std::size_t i : {3, 1}) {  // what is closed is left out
+      ctx->KeyPress(ImGuiMod_Ctrl | ImGuiMod_Shift | ImGuiKey_Tab);
+      ctx->Yield(4);
+      IM_CHECK_STR_EQ(focused_panel().c_str(), order[i].c_str());
+    }
+    ctx->KeyPress(ImGuiMod_Ctrl | ImGuiKey_Z);
+    ctx->Yield(4);
+    IM_CHECK_STR_EQ(focused_panel().c_str(), "history");  // a view as any other: undone
+  });
+}
+
+TEST_F(ViewerUi, OnePanelAloneIsExchangedForEveryOther) {
+  open_diverged();
+  must("layout solo");
+  std::set<std::string> seen;
+  for (std::size_t i = 0; i < panel_table().size(); ++i) {
+    must("panel +1");
+    settle();
+    EXPECT_EQ(app.open_panels, std::vector<std::string>{app.state.panel});
+    seen.insert(app.state.panel);
+  }
+  EXPECT_EQ(seen.size(), panel_table().size());
+  for (const char* bad : {"panel +", "panel +0", "panel -x", "panel +9999999999999"})
+    EXPECT_FALSE(app.execute(bad).ok()) << bad;
+}
+
+TEST_F(ViewerUi, DroppedFilesAreOpenedAndABadOneIsSaidLast) {
+  const TempDir dir;
+  put_file(dir / "not a trace.txt", "hello");
+  const std::string candidate = shared_scene().candidate.string();
+  open_dropped(app, {candidate, shared_scene().second.string()});
+  EXPECT_EQ(app.session.runs().size(), 2u);
+  EXPECT_NE(app.log().back().kind, LogLine::Kind::kError);
+  app.session.close();
+  open_dropped(app, {dir / "not a trace.txt", candidate, dir / "gone"});
+  EXPECT_EQ(app.session.runs().size(), 1u);
+  const LogLine& last = app.log().back();
+  EXPECT_EQ(last.kind, LogLine::Kind::kError);
+  EXPECT_NE(last.text.find("not a trace.txt"), std::string::npos) << last.text;
+  EXPECT_NE(last.text.find("gone"), std::string::npos) << last.text;
+  settle();
+  open_dropped(app, {});
 }
 
 TEST_F(ViewerUi, LayoutsNameOnlyPanelsThatExist) {
@@ -192,6 +273,52 @@ TEST_F(ViewerUi, FindingLeadsToItsSpot) {
   EXPECT_EQ(app.state.selection.at("replica"), 1);
 }
 
+// Every link that a report prints, on a terminal, for GitHub and in its files, opens the spot of
+// its line, and what is copied there opens the same view again.
+TEST_F(ViewerUi, EveryLinkOfAReportReopensItsSpot) {
+  const std::filesystem::path folder = shared_scene().report;
+  const Result<Report> report = read_report(folder / "report.json");
+  ASSERT_TRUE(report.ok());
+  std::string text = report_text(*report, "m", {}) + report_annotations(*report, "m", "m");
+  for (const char* file : {"report.md", "report.html", "junit.xml", "report.sarif"})
+    text += get_file(folder / file);
+  std::set<std::string> links;
+  for (std::size_t at = text.find("parscope:"); at != std::string::npos;
+       at = text.find("parscope:", at + 1)) {
+    std::string link = text.substr(at, text.find_first_of("`<\"\n |", at) - at);
+    for (std::size_t amp; (amp = link.find("&amp;")) != std::string::npos;) link.erase(amp + 1, 4);
+    link = link.substr(0, link.find("%0A"));
+    if (link.find('?') != std::string::npos) links.insert(link);
+  }
+  std::size_t bad = 0;
+  for (const PointRow& row : report->points) bad += is_bad(row) ? 1 : 0;
+  EXPECT_GE(links.size(), std::min<std::size_t>(bad, 8));
+  must("open " + as_word(folder.string()));
+  must("open " + as_word(shared_scene().candidate.string()));
+  for (const std::string& link : links) {
+    must("first");
+    must("mode expected");
+    must("follow " + as_word(link));
+    settle();
+    const Result<DeepLink> parsed = parse_link(link);
+    ASSERT_TRUE(parsed.ok()) << link;
+    const Selection& s = app.state.selection;
+    for (const auto& [name, value] : parsed->fields) {
+      const std::string now = name == "step"    ? std::to_string(s.step)
+                              : name == "rank"  ? std::to_string(s.rank)
+                              : name == "point" ? s.point
+                                                : std::to_string(s.at(name, 1 << 30));
+      EXPECT_EQ(now, value) << link << ": " << name;
+    }
+    const State there = app.state;
+    const std::string copied = app.link();
+    must("first");
+    must("mode expected");
+    must("follow " + as_word(copied));
+    EXPECT_TRUE(app.state == there) << copied;
+  }
+}
+
 TEST_F(ViewerUi, ScaleMakesTextLarger) {
   open_diverged();
   const float before = ImGui::GetStyle().FontScaleMain;
@@ -213,6 +340,30 @@ TEST_F(ViewerUi, ChangedLayoutIsKept) {
   must("layout triage");
   settle();
   EXPECT_FALSE(stage->shell().is_open("log"));  // as the user left it
+}
+
+// Findings lie before the log, and the strip keeps its share, whatever the size of the window was
+// when the layout was left.
+TEST_F(ViewerUi, KeptLayoutFitsAWindowOfAnotherSize) {
+  const TempDir config;
+  stage.reset();
+  stage = std::make_unique<Stage>(app, config.path());
+  open_diverged();
+  const auto share = [](float of) {
+    return ImGui::FindWindowByName("Divergence###divergence")->Size.x / of;
+  };
+  const float before = share(kWidth);
+  stage->settle(800, 600);  // a window that is made smaller
+  EXPECT_NEAR(share(800), before, 0.01f);
+  stage->settle(kWidth, kHeight);
+  EXPECT_NEAR(share(kWidth), before, 0.01f);
+  stage->shell().save_layout();
+  stage.reset();
+  stage = std::make_unique<Stage>(app, config.path());
+  stage->settle(800, 600);
+  EXPECT_NEAR(share(800), before, 0.01f);
+  EXPECT_TRUE(ImGui::FindWindowByName("Findings###findings")->DockTabIsVisible);
+  EXPECT_TRUE(ImGui::FindWindowByName("Tensor###tensor")->DockTabIsVisible);
 }
 
 // ---- pictures -----------------------------------------------------------------------------------

@@ -7,54 +7,21 @@
 #include <sstream>
 #include <thread>
 
+#define GLFW_INCLUDE_NONE
+#include <GLFW/glfw3.h>
+
 #include "diff/picture/png.h"
 #include "diff/report/link.h"
 #include "diff/report/stored.h"
+#include "tests/support/display.h"
 #include "tests/support/processes.h"
 #include "tests/viewer/stage_fixture.h"
+#include "viewer/present/window.h"
 
 namespace ps::viewer {
 namespace {
 
 std::string viewer_program() { return binary_dir() + "/parscope-viewer"; }
-
-// A display of its own, gone with the object.
-class Display_ {
- public:
-  Display_() {
-    if (!std::filesystem::exists("/usr/bin/Xvfb")) return;
-    int ends[2];
-    if (::pipe(ends) != 0) return;
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::dup2(ends[1], 9);
-      ::close(ends[0]);
-      const int null = ::open("/dev/null", O_RDWR);
-      ::dup2(null, STDOUT_FILENO);
-      ::dup2(null, STDERR_FILENO);
-      ::execl("/usr/bin/Xvfb", "Xvfb", "-displayfd", "9", "-screen", "0", "2600x1800x24",
-              "-nolisten", "tcp", nullptr);
-      ::_exit(127);
-    }
-    ::close(ends[1]);
-    std::string number;
-    for (char c = 0; ::read(ends[0], &c, 1) == 1 && c != '\n';) number += c;
-    ::close(ends[0]);
-    if (!number.empty()) name_ = ":" + number;
-  }
-  Display_(const Display_&) = delete;
-  Display_& operator=(const Display_&) = delete;
-  ~Display_() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGTERM);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  const std::string& name() const { return name_; }  // empty: there is no Xvfb here
-
- private:
-  pid_t pid_ = -1;
-  std::string name_;
-};
 
 std::vector<std::string> diverged(const std::vector<std::string>& more) {
   std::vector<std::string> words = {viewer_program(), shared_scene().candidate.string(),
@@ -129,7 +96,7 @@ TEST(ViewerProgram, WithoutADisplayItSaysWhatNeedsNone) {
 
 // What the window shows, read back from it, is the picture that is drawn without one.
 TEST(ViewerWindow, ShowsTheSameBytesAsThePicture) {
-  const Display_ display;
+  const VirtualDisplay display;
   if (display.name().empty()) GTEST_SKIP() << "no Xvfb here";
   const TempDir dir, config;
   const std::vector<std::string> environment = {"DISPLAY=" + display.name(),
@@ -169,7 +136,7 @@ TEST(ViewerProgram, ReportEmbedsItsPictures) {
 
 // A second program hands its link to the window that is open, which answers for it.
 TEST(ViewerWindow, TakesLinksFromAnotherProgram) {
-  const Display_ display;
+  const VirtualDisplay display;
   if (display.name().empty()) GTEST_SKIP() << "no Xvfb here";
   const TempDir dir, config;
   std::filesystem::create_directories(config / "run");
@@ -200,7 +167,7 @@ TEST(ViewerWindow, TakesLinksFromAnotherProgram) {
 }
 
 TEST(ViewerWindow, DoesNothingWhileNothingHappens) {
-  const Display_ display;
+  const VirtualDisplay display;
   if (display.name().empty()) GTEST_SKIP() << "no Xvfb here";
   const TempDir config;
   const pid_t pid = ::fork();
@@ -238,6 +205,37 @@ TEST(ViewerWindow, DoesNothingWhileNothingHappens) {
   ::waitpid(pid, nullptr, 0);
   EXPECT_GT(before, 0) << "it did not run";
   EXPECT_LE(after - before, 1);
+}
+
+// Files dropped onto the window, by the callback that GLFW holds for it.
+TEST(ViewerWindow, OpensWhatIsDroppedOntoIt) {
+  const VirtualDisplay display;
+  if (display.name().empty()) GTEST_SKIP() << "no Xvfb here";
+  ::setenv("DISPLAY", display.name().c_str(), 1);
+  ::setenv("LIBGL_ALWAYS_SOFTWARE", "1", 1);
+  const std::string candidate = shared_scene().candidate.string(),
+                    second = shared_scene().second.string(), bad = display.name() + "-gone";
+  App app;
+  Stage stage(app);
+  WindowOptions options;
+  options.frames = 30;
+  std::size_t runs_before = 99;
+  options.before_frame = [&](long shown) {
+    if (shown != 5) return;
+    runs_before = app.session.runs().size();
+    GLFWwindow* window = glfwGetCurrentContext();
+    const GLFWdropfun drop = glfwSetDropCallback(window, nullptr);
+    glfwSetDropCallback(window, drop);
+    ASSERT_NE(drop, nullptr);
+    const char* paths[] = {candidate.c_str(), bad.c_str(), second.c_str()};
+    drop(window, 3, paths);
+  };
+  const Result<void> done = run_window(app, stage, options);
+  ASSERT_TRUE(done.ok()) << done.error().line();
+  EXPECT_EQ(runs_before, 0u);
+  ASSERT_EQ(app.session.runs().size(), 2u);
+  EXPECT_EQ(app.log().back().kind, LogLine::Kind::kError);
+  EXPECT_NE(app.log().back().text.find(bad), std::string::npos) << app.log().back().text;
 }
 
 }  // namespace

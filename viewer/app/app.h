@@ -49,7 +49,8 @@ class App {
   Session session;
   State state;
   Requests requests;
-  bool peek = false;  // while the key is held, what is expected is shown
+  std::vector<std::string> open_panels;  // as they stand in the window, in the order of the layout
+  bool peek = false;                     // while the key is held, what is expected is shown
   Mode mode() const { return peek ? Mode::kExpected : state.display.mode; }
   // Last: jobs may hold what stands above.
   Jobs jobs;

@@ -43,4 +43,8 @@ std::string as_word(std::string_view word);  // as words_of reads it back
 #include "viewer/app/commands.def"
 #undef PS_VIEW_COMMAND
 
+// What was dropped onto the window: opened in turn. What cannot be opened is said last, where the
+// status line shows it, whatever was opened after it.
+void open_dropped(App& app, const std::vector<std::string>& paths);
+
 }  // namespace ps::viewer

@@ -1,5 +1,8 @@
 // Files, panels, links, history.
+#include <algorithm>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "viewer/app/app.h"
 #include "viewer/app/command_words.h"
@@ -32,6 +35,23 @@ void look_at_once(App& app) {
   if (!points.empty()) s.point = points.front();
 }
 
+// Round and round through the panels that are open; one panel alone is exchanged for any other.
+Result<void> turn_panels(App& app, const std::string& word) {
+  std::vector<std::string> names = app.open_panels;
+  if (app.state.layout == "solo" || names.empty()) {
+    names.clear();
+    for (const PanelInfo& p : panel_table()) names.emplace_back(p.name);
+  }
+  const auto count = static_cast<std::int64_t>(names.size());
+  PS_TRY(const std::int64_t by, integer_of(word.substr(1), "panel", 1, 1000));
+  const auto here = std::find(names.begin(), names.end(), app.state.panel);
+  const std::int64_t at = here == names.end() ? 0 : here - names.begin();
+  const std::int64_t to = (at + (word[0] == '-' ? -by : by)) % count;
+  app.state.panel = names[static_cast<std::size_t>((to + count) % count)];
+  app.requests.focus = true;
+  return {};
+}
+
 }  // namespace
 
 Result<void> command_open(App& app, const Words& words) {
@@ -40,6 +60,16 @@ Result<void> command_open(App& app, const Words& words) {
   look_at_once(app);
   app.refresh();
   return {};
+}
+
+void open_dropped(App& app, const std::vector<std::string>& paths) {
+  std::string refused;
+  for (const std::string& path : paths) {
+    if (const Result<void> done = app.execute("open " + as_word(path)); !done.ok())
+      refused += (refused.empty() ? "" : "; ") + done.error().line();
+  }
+  const bool hidden = !refused.empty() && app.log().back().text != refused;
+  if (hidden) app.say(refused, LogLine::Kind::kError);
 }
 
 Result<void> command_reference(App& app, const Words& words) {
@@ -67,6 +97,7 @@ Result<void> command_picture(App& app, const Words& words) {
 
 Result<void> command_panel(App& app, const Words& words) {
   PS_TRY_VOID(expect(words, 1, 1, "panel"));
+  if (words[0].starts_with('+') || words[0].starts_with('-')) return turn_panels(app, words[0]);
   if (find_panel(words[0]) == nullptr) {
     std::string all;
     for (const PanelInfo& p : panel_table()) all += (all.empty() ? "" : ", ") + std::string(p.name);

@@ -61,7 +61,7 @@ class AttentionPanel final : public Panel {
                    ". Record them: parscope trace --points '*:scores' --points '*:probs'");
       return;
     }
-    ImGui::SameLine(0, 16);
+    ImGui::SameLine(0, scaled(16));
     if (model->wrong > 0) {
       ImGui::TextColored(ImVec4(1, 0.45f, 0.25f, 1), "%lld of %zu heads differ",
                          static_cast<long long>(model->wrong), model->all.size());

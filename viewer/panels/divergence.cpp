@@ -165,7 +165,7 @@ class DivergencePanel final : public Panel {
           worst = {true, row.status, row.ratio, false};
         }
       }
-      ImGui::SameLine(0, 3);
+      ImGui::SameLine(0, scaled(3));
       const ImVec2 at = ImGui::GetCursorScreenPos();
       ImGui::PushID(static_cast<int>(step));
       if (ImGui::InvisibleButton("step", ImVec2(side, side)))

@@ -117,7 +117,7 @@ class HistoryPanel final : public Panel {
           ImVec2(at.x, at.y + side * 0.3f), ImVec2(at.x + side, at.y + side * 1.3f),
           u32(color_of_ratio(ratio / std::max(app.state.display.tolerance, 1e-9), Theme::kDark)));
       ImGui::Dummy(ImVec2(side, side));
-      ImGui::SameLine(0, 6);
+      ImGui::SameLine(0, scaled(6));
       ImGui::TextUnformatted(std::isnan(ratio) ? "class differs" : ratio_text(ratio).c_str());
     }
     cell_text(both ? std::to_string(r.wrong) + " / " + std::to_string(r.cells) : "");

@@ -137,7 +137,7 @@ class KvPanel final : public Panel {
                  reference = app.session.reference();
     const RowPlace place =
         row_place(app, run != nullptr ? run.get() : reference.get(), app.state.selection.step);
-    ImGui::SameLine(0, 16);
+    ImGui::SameLine(0, scaled(16));
     ImGui::TextDisabled("replica %lld  sample %lld", static_cast<long long>(place.replica),
                         static_cast<long long>(place.batch));
     const std::shared_ptr<const Model> model = current(app, run, reference, place);
@@ -152,7 +152,7 @@ class KvPanel final : public Panel {
           "No cache was captured up to this step. Record it: parscope trace --points '*_cache'");
       return;
     }
-    ImGui::SameLine(0, 16);
+    ImGui::SameLine(0, scaled(16));
     summary(app, *model, map);
     matrix(app, ui, *model, map, place.row());
   }
@@ -309,9 +309,9 @@ class KvPanel final : public Panel {
       ImGui::GetWindowDrawList()->AddRectFilled(ImVec2(at.x, at.y + size * 0.35f),
                                                 ImVec2(at.x + size, at.y + size * 1.35f), u32(c));
       ImGui::Dummy(ImVec2(size, size));
-      ImGui::SameLine(0, 4);
+      ImGui::SameLine(0, scaled(4));
       ImGui::TextDisabled("%s", std::string(to_string(state)).c_str());
-      ImGui::SameLine(0, 12);
+      ImGui::SameLine(0, scaled(12));
     }
     ImGui::TextDisabled("%s", diff ? "colours: the error, from blue (rounding) to orange and red"
                                    : "darker: written earlier");

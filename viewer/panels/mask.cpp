@@ -2,7 +2,6 @@
 // the axes, an expression over all masks, and why a cell is as it is.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "diff/view/mask_raster.h"
 #include "viewer/app/commands.h"
@@ -75,7 +74,7 @@ class MaskPanel final : public Panel {
     if (!m.pair.errors.empty()) {
       ImGui::SameLine();
       if (ImGui::SmallButton("<##error")) (void)app.execute("previous");
-      ImGui::SameLine(0, 2);
+      ImGui::SameLine(0, scaled(2));
       if (ImGui::SmallButton(">##error")) (void)app.execute("next");
     }
     expression(app, m);
@@ -95,10 +94,14 @@ class MaskPanel final : public Panel {
 
   static void picker(App& app, const char* label, const std::string& option, const std::string& now,
                      const std::vector<std::string>& names) {
+    const float width = ImGui::GetFontSize() * 6.5f;
     ImGui::SameLine();
+    if (ImGui::GetContentRegionAvail().x < width + ImGui::CalcTextSize(label).x + scaled(12))
+      ImGui::NewLine();
+    ImGui::AlignTextToFramePadding();
     ImGui::TextDisabled("%s", label);
     ImGui::SameLine();
-    ImGui::SetNextItemWidth(ImGui::GetFontSize() * 6.5f);
+    ImGui::SetNextItemWidth(width);
     const std::string id = "##" + option;
     if (!ImGui::BeginCombo(id.c_str(), now.empty() ? "none" : now.c_str())) return;
     for (const std::string& name : names) {
@@ -114,7 +117,7 @@ class MaskPanel final : public Panel {
       shown_ = now;
       std::snprintf(line_, sizeof line_, "%s", now.c_str());
     }
-    ImGui::SetNextItemWidth(std::min(ImGui::GetContentRegionAvail().x, ImGui::GetFontSize() * 22));
+    ImGui::SetNextItemWidth(std::min(ImGui::GetContentRegionAvail().x, ImGui::GetFontSize() * 26));
     if (ImGui::InputTextWithHint("##expression",
                                  "expected & ~actual, layer0 ^ layer1, causal & ~window(4)", line_,
                                  sizeof line_, ImGuiInputTextFlags_EnterReturnsTrue)) {
@@ -206,10 +209,7 @@ class MaskPanel final : public Panel {
                       layers.base == base ? view::mask_colors(true) : view::algebra_colors(true),
                       pixels_);
     Picture& picture = ui.picture("mask");
-    std::uint32_t* out = picture.resize(viewport.width, viewport.height);
-    if (picture.width() == viewport.width && picture.height() == viewport.height) {
-      std::memcpy(out, pixels_.data(), pixels_.size() * sizeof pixels_[0]);
-    }
+    picture.take(pixels_, viewport.width, viewport.height);
     picture.commit();
   }
 
@@ -221,9 +221,9 @@ class MaskPanel final : public Panel {
     ImGui::GetWindowDrawList()->AddRectFilled(ImVec2(at.x, at.y + size * 0.35f),
                                               ImVec2(at.x + size, at.y + size * 1.35f), color);
     ImGui::Dummy(ImVec2(size, size));
-    ImGui::SameLine(0, 4);
+    ImGui::SameLine(0, scaled(4));
     ImGui::TextDisabled("%s", word);
-    ImGui::SameLine(0, 12);
+    ImGui::SameLine(0, scaled(12));
   }
 
   static void foot(App& app, const MaskModel& m) {

@@ -50,7 +50,9 @@ class ReplicasPanel final : public Panel {
     const ImVec2 room = ImGui::GetContentRegionAvail();
     const float below = std::min(room.y * 0.55f, ImGui::GetTextLineHeightWithSpacing() *
                                                      (static_cast<float>(votes.replicas) + 6.5f));
-    ribbons(app, tokens, chosen, ImVec2(room.x, room.y - below - 8));
+    // Where the panel is low it scrolls, rather than drawing one thing over the other.
+    const float least = ImGui::GetTextLineHeight() * 6.5f;
+    ribbons(app, tokens, chosen, ImVec2(room.x, std::max(room.y - below - 8, least)));
     if (ImGui::BeginChild("vote")) table(app, ui, votes, chosen);
     ImGui::EndChild();
   }
@@ -88,10 +90,10 @@ class ReplicasPanel final : public Panel {
       ImGui::GetWindowDrawList()->AddRectFilled(
           ImVec2(at.x, at.y + size * 0.35f), ImVec2(at.x + size, at.y + size * 1.35f), color_of(p));
       ImGui::Dummy(ImVec2(size, size));
-      ImGui::SameLine(0, 4);
+      ImGui::SameLine(0, scaled(4));
       const std::string id = std::to_string(p) + "##replica";
       if (ImGui::SmallButton(id.c_str())) (void)app.execute("at replica=" + std::to_string(p));
-      ImGui::SameLine(0, 10);
+      ImGui::SameLine(0, scaled(10));
     }
     std::int64_t flips = 0, disagree = 0, changed = 0;
     for (const ReplicaToken& t : votes.tokens) {
@@ -244,7 +246,9 @@ class ReplicasPanel final : public Panel {
     const int columns = 4 + static_cast<int>(t.top.size()) * 2;
     if (!ImGui::BeginTable("votes", columns,
                            ImGuiTableFlags_RowBg | ImGuiTableFlags_SizingFixedFit |
-                               ImGuiTableFlags_ScrollX | ImGuiTableFlags_BordersInnerV))
+                               ImGuiTableFlags_ScrollX | ImGuiTableFlags_BordersInnerV,
+                           ImVec2(0, std::max(ImGui::GetContentRegionAvail().y,
+                                              ImGui::GetTextLineHeightWithSpacing() * 7))))
       return;
     ImGui::TableSetupColumn("replica");
     ImGui::TableSetupColumn("weight");

@@ -71,7 +71,7 @@ class StepsPanel final : public Panel {
 
   static void buttons(App& app, const Model& m) {
     command_button(app, "<", "step -1");
-    ImGui::SameLine(0, 2);
+    ImGui::SameLine(0, scaled(2));
     command_button(app, ">", "step +1");
     ImGui::SameLine();
     const auto broken = std::find_if(m.marks.begin(), m.marks.end(),

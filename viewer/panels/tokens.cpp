@@ -139,7 +139,7 @@ class TokensPanel final : public Panel {
                        std::to_string(place.samples) + ", " + std::to_string(m.past) +
                        " tokens before";
     ImGui::TextDisabled("%s", text.c_str());
-    ImGui::SameLine(0, 16);
+    ImGui::SameLine(0, scaled(16));
     if (m.differing > 0) {
       ImGui::TextColored(ImVec4(1, 0.45f, 0.25f, 1), "%lld tokens are followed by another",
                          static_cast<long long>(m.differing));
@@ -151,9 +151,9 @@ class TokensPanel final : public Panel {
 
   void table(App& app, Ui& ui, const Model& m) {
     const ModelConfig* config = app.session.config();
-    if (!ImGui::BeginTable(
-            "tokens", 6,
-            ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY | ImGuiTableFlags_SizingStretchProp))
+    if (!ImGui::BeginTable("tokens", 6,
+                           ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY |
+                               ImGuiTableFlags_ScrollX | ImGuiTableFlags_SizingFixedFit))
       return;
     ImGui::TableSetupScrollFreeze(0, 1);
     for (const char* name : {"token", "id", "position", "", "next", "lead"})

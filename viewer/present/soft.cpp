@@ -8,13 +8,11 @@
 
 #include <imgui.h>
 
+#include "viewer/present/shapes.h"
+
 namespace ps::viewer {
 
 namespace {
-
-struct Clip {
-  int x0, y0, x1, y1;
-};
 
 // a * b / 255, rounded, for bytes.
 std::uint32_t times(std::uint32_t a, std::uint32_t b) {
@@ -43,65 +41,18 @@ inline void blend(std::uint32_t& pixel, std::uint32_t color) {
   pixel = std::min(r, 255u) | std::min(g, 255u) << 8 | std::min(b, 255u) << 16 | 0xff000000u;
 }
 
-// The texel at (u, v); white without a texture.
-class Texture {
- public:
-  explicit Texture(const ImTextureData* data) : data_(data) {
-    if (data_ != nullptr && data_->Pixels == nullptr) data_ = nullptr;
-  }
-  int column(float u) const {
-    return data_ == nullptr ? 0
-                            : std::clamp(static_cast<int>(u * static_cast<float>(data_->Width)), 0,
-                                         data_->Width - 1);
-  }
-  int row(float v) const {
-    return data_ == nullptr ? 0
-                            : std::clamp(static_cast<int>(v * static_cast<float>(data_->Height)), 0,
-                                         data_->Height - 1);
-  }
-  std::uint32_t at(int x, int y) const {
-    if (data_ == nullptr) return 0xffffffffu;
-    const auto i = static_cast<std::size_t>(y) * static_cast<std::size_t>(data_->Width) +
-                   static_cast<std::size_t>(x);
-    if (data_->BytesPerPixel == 1) {
-      return static_cast<std::uint32_t>(data_->Pixels[i]) << 24 | 0xffffffu;
-    }
-    std::uint32_t color = 0;
-    std::memcpy(&color, data_->Pixels + i * 4, sizeof color);
-    return color;
-  }
-  // A row of colours; null where the texture has none.
-  const std::uint8_t* colors(int y) const {
-    if (data_ == nullptr || data_->BytesPerPixel != 4) return nullptr;
-    return data_->Pixels + static_cast<std::ptrdiff_t>(y) * data_->Width * 4;
-  }
-  std::uint32_t at(float u, float v) const { return at(column(u), row(v)); }
-
- private:
-  const ImTextureData* data_;
-};
-
-// The first pixel whose centre is at or right of x.
-int pixel_from(float x) { return static_cast<int>(std::ceil(x - 0.5f)); }
-
 class Painter {
  public:
-  Painter(Frame& frame, const Clip& clip, const Texture& texture)
-      : frame_(frame), clip_(clip), texture_(texture) {}
+  // Fills leave out what lies in `hidden`: something else will be drawn there.
+  Painter(Frame& frame, const Clip& clip, const Texture& texture, const Clip& hidden)
+      : frame_(frame), clip_(clip), hidden_(hidden), texture_(texture) {}
+  void hide(const Clip& area) { hidden_ = area; }
 
-  // Two triangles a b c and a c d that are an upright rectangle of one colour.
+  // False: it is none.
   bool rectangle(const ImDrawVert& a, const ImDrawVert& b, const ImDrawVert& c,
                  const ImDrawVert& d) {
-    const bool upright = a.pos.y == b.pos.y && b.pos.x == c.pos.x && c.pos.y == d.pos.y &&
-                         d.pos.x == a.pos.x && a.pos.x < c.pos.x && a.pos.y < c.pos.y;
-    const bool one_color = a.col == b.col && a.col == c.col && a.col == d.col;
-    const bool straight =
-        a.uv.y == b.uv.y && b.uv.x == c.uv.x && c.uv.y == d.uv.y && d.uv.x == a.uv.x;
-    if (!upright || !one_color || !straight) return false;
-    const int x0 = std::max(clip_.x0, pixel_from(a.pos.x));
-    const int x1 = std::min(clip_.x1, pixel_from(c.pos.x));
-    const int y0 = std::max(clip_.y0, pixel_from(a.pos.y));
-    const int y1 = std::min(clip_.y1, pixel_from(c.pos.y));
+    if (!is_rectangle(a, b, c, d)) return false;
+    const auto [x0, y0, x1, y1] = pixels_of(a, c, clip_);
     if (x0 >= x1 || y0 >= y1) return true;
     if (a.uv.x == c.uv.x && a.uv.y == c.uv.y) {
       flat(x0, y0, x1, y1, modulated(a.col, texture_.at(a.uv.x, a.uv.y)));
@@ -109,6 +60,18 @@ class Painter {
       textured(a, c, x0, y0, x1, y1);
     }
     return true;
+  }
+
+  void flat(int x0, int y0, int x1, int y1, std::uint32_t color) {
+    for (int y = y0; y < y1; ++y) {
+      std::uint32_t* line = line_of(y);
+      if (y < hidden_.y0 || y >= hidden_.y1) {
+        fill(line + x0, line + x1, color);
+        continue;
+      }
+      if (x0 < hidden_.x0) fill(line + x0, line + std::min(x1, hidden_.x0), color);
+      if (hidden_.x1 < x1) fill(line + std::max(x0, hidden_.x1), line + x1, color);
+    }
   }
 
   void triangle(const ImDrawVert& a, const ImDrawVert& b, const ImDrawVert& c) {
@@ -249,10 +212,6 @@ class Painter {
            static_cast<std::size_t>(y) * static_cast<std::size_t>(frame_.width);
   }
 
-  void flat(int x0, int y0, int x1, int y1, std::uint32_t color) {
-    for (int y = y0; y < y1; ++y) fill(line_of(y) + x0, line_of(y) + x1, color);
-  }
-
   void textured(const ImDrawVert& a, const ImDrawVert& c, int x0, int y0, int x1, int y1) {
     const float du = (c.uv.x - a.uv.x) / (c.pos.x - a.pos.x);
     const float dv = (c.uv.y - a.uv.y) / (c.pos.y - a.pos.y);
@@ -291,33 +250,58 @@ class Painter {
   }
 
   Frame& frame_;
-  Clip clip_;
+  Clip clip_, hidden_;
   const Texture& texture_;
   std::vector<int> columns_;
 };
 
-void paint(const ImDrawList& list, const ImDrawCmd& command, Frame& frame) {
-  const Clip clip = {std::max(0, static_cast<int>(command.ClipRect.x)),
-                     std::max(0, static_cast<int>(command.ClipRect.y)),
-                     std::min(frame.width, static_cast<int>(command.ClipRect.z)),
-                     std::min(frame.height, static_cast<int>(command.ClipRect.w))};
+// The largest opaque rectangle of one colour. What was filled under it before is not seen: windows
+// lie on docks that lie on the background, each as large as the frame.
+struct Cover {
+  const ImDrawVert* corner = nullptr;
+  Clip area{};
+};
+
+Cover cover_of(const ImDrawData& data, const Frame& frame) {
+  Cover cover;
+  std::int64_t largest = 0;
+  for (const ImDrawList* list : data.CmdLists) {
+    for (const ImDrawCmd& command : list->CmdBuffer) {
+      if (command.UserCallback != nullptr) continue;
+      const Clip clip = clip_of(command, frame);
+      const Texture texture(command.TexRef._TexData);
+      each_shape(
+          *list, command,
+          [&](const ImDrawVert& a, const ImDrawVert& b, const ImDrawVert& c, const ImDrawVert* d) {
+            if (d == nullptr || a.col >> 24 != 255 || !is_rectangle(a, b, c, *d)) return false;
+            const Clip area = pixels_of(a, c, clip);
+            const std::int64_t cells =
+                std::int64_t{std::max(0, area.x1 - area.x0)} * std::max(0, area.y1 - area.y0);
+            const bool one_texel = a.uv.x == c.uv.x && a.uv.y == c.uv.y;
+            if (cells < largest || !one_texel || texture.at(a.uv.x, a.uv.y) >> 24 != 255)
+              return true;
+            largest = cells;
+            cover = {&a, area};
+            return true;
+          });
+    }
+  }
+  return cover;
+}
+
+void paint(const ImDrawList& list, const ImDrawCmd& command, Frame& frame, Cover& cover) {
+  const Clip clip = clip_of(command, frame);
   if (clip.x0 >= clip.x1 || clip.y0 >= clip.y1) return;
   const Texture texture(command.TexRef._TexData);
-  Painter painter(frame, clip, texture);
-  const ImDrawVert* vertices = list.VtxBuffer.Data + command.VtxOffset;
-  const ImDrawIdx* index = list.IdxBuffer.Data + command.IdxOffset;
-  for (unsigned i = 0; i + 2 < command.ElemCount; i += 3) {
-    const ImDrawVert& a = vertices[index[i]];
-    const ImDrawVert& b = vertices[index[i + 1]];
-    const ImDrawVert& c = vertices[index[i + 2]];
-    const bool pair =
-        i + 5 < command.ElemCount && index[i + 3] == index[i] && index[i + 4] == index[i + 2];
-    if (pair && painter.rectangle(a, b, c, vertices[index[i + 5]])) {
-      i += 3;
-      continue;
-    }
-    painter.triangle(a, b, c);
-  }
+  Painter painter(frame, clip, texture, cover.area);
+  each_shape(
+      list, command,
+      [&](const ImDrawVert& a, const ImDrawVert& b, const ImDrawVert& c, const ImDrawVert* d) {
+        if (&a == cover.corner) painter.hide(cover.area = {});
+        if (d != nullptr && painter.rectangle(a, b, c, *d)) return true;
+        painter.triangle(a, b, c);
+        return false;
+      });
 }
 
 }  // namespace
@@ -357,10 +341,13 @@ void accept_textures(ImDrawData& data) {
 }
 
 void rasterise(const ImDrawData& data, Frame& frame, std::uint32_t background) {
-  std::fill(frame.pixels.begin(), frame.pixels.end(), background);
+  Cover cover = cover_of(data, frame);
+  const Texture none(nullptr);
+  Painter(frame, {0, 0, frame.width, frame.height}, none, cover.area)
+      .flat(0, 0, frame.width, frame.height, background);
   for (const ImDrawList* list : data.CmdLists) {
     for (const ImDrawCmd& command : list->CmdBuffer) {
-      if (command.UserCallback == nullptr) paint(*list, command, frame);
+      if (command.UserCallback == nullptr) paint(*list, command, frame, cover);
     }
   }
 }

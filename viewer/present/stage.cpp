@@ -1,6 +1,7 @@
 #include "viewer/present/stage.h"
 
 #include <imgui.h>
+#include <imgui_internal.h>
 
 #include "core/file.h"
 #include "diff/picture/png.h"
@@ -13,6 +14,8 @@ Stage::Stage(App& app, std::filesystem::path config) : app_(app), context_(ImGui
   io.LogFilename = nullptr;
   io.ConfigFlags |= ImGuiConfigFlags_DockingEnable;
   io.ConfigWindowsMoveFromTitleBarOnly = true;
+  // Ctrl+Tab is a command as all keys are (`panel +1`), not Dear ImGui's own list of windows.
+  context_->ConfigNavWindowingKeyNext = context_->ConfigNavWindowingKeyPrev = ImGuiKey_None;
   io.BackendFlags |= ImGuiBackendFlags_RendererHasTextures | ImGuiBackendFlags_RendererHasVtxOffset;
   io.BackendRendererName = "parscope";
   shell_ = std::make_unique<Shell>(app, std::move(config));

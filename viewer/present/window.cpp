@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <imgui.h>
 #include <imgui_impl_glfw.h>
@@ -70,9 +72,16 @@ struct Gl {
   }
 };
 
-constexpr GLenum kReadFramebuffer = 0x8CA8, kDrawFramebuffer = 0x8CA9, kColorAttachment = 0x8CE0;
+constexpr GLenum kReadFramebuffer = 0x8CA8, kDrawFramebuffer = 0x8CA9, kColorAttachment = 0x8CE0,
+                 kBgra = 0x80E1;
 
-// Shows a Frame in the window.
+template <class F>
+auto* row(F& frame, int y) {
+  return frame.pixels.data() + static_cast<std::size_t>(y) * static_cast<std::size_t>(frame.width);
+}
+
+// Shows a Frame in the window. Software OpenGL shades every pixel of a blit that changes colours'
+// order, and only copies one that does not: the texture has the order of windows, blue first.
 class Blitter {
  public:
   explicit Blitter(const Gl& gl) : gl_(gl) {}
@@ -83,27 +92,50 @@ class Blitter {
     }
     gl_.bind_texture(GL_TEXTURE_2D, texture_);
     gl_.pixel_store(GL_UNPACK_ALIGNMENT, 4);
-    if (frame.width != width_ || frame.height != height_) {
-      width_ = frame.width;
-      height_ = frame.height;
-      gl_.tex_image(GL_TEXTURE_2D, 0, GL_RGBA8, width_, height_, 0, GL_RGBA, GL_UNSIGNED_BYTE,
-                    frame.pixels.data());
-    } else {
-      gl_.tex_sub_image(GL_TEXTURE_2D, 0, 0, 0, width_, height_, GL_RGBA, GL_UNSIGNED_BYTE,
-                        frame.pixels.data());
+    const bool anew = frame.width != shown_.width || frame.height != shown_.height;
+    if (anew) shown_.resize(frame.width, frame.height);
+    const auto [first, last] = take(frame, anew);
+    if (anew) {
+      // Not GL_RGBA8: Mesa gives that a texture with red first.
+      gl_.tex_image(GL_TEXTURE_2D, 0, GL_RGBA, frame.width, frame.height, 0, kBgra,
+                    GL_UNSIGNED_BYTE, shown_.pixels.data());
+    } else if (first < last) {
+      gl_.tex_sub_image(GL_TEXTURE_2D, 0, 0, first, frame.width, last - first, kBgra,
+                        GL_UNSIGNED_BYTE, row(shown_, first));
     }
     gl_.bind_framebuffer(kReadFramebuffer, framebuffer_);
     gl_.framebuffer_texture(kReadFramebuffer, kColorAttachment, GL_TEXTURE_2D, texture_, 0);
     gl_.bind_framebuffer(kDrawFramebuffer, 0);
-    gl_.blit_framebuffer(0, 0, width_, height_, 0, height_, width_, 0, GL_COLOR_BUFFER_BIT,
-                         GL_NEAREST);
+    gl_.blit_framebuffer(0, 0, frame.width, frame.height, 0, frame.height, frame.width, 0,
+                         GL_COLOR_BUFFER_BIT, GL_NEAREST);
     gl_.bind_framebuffer(kReadFramebuffer, 0);
   }
 
  private:
+  // Into shown_, blue first; which rows changed: [first, last).
+  std::pair<int, int> take(const Frame& frame, bool all) {
+    int first = frame.height, last = 0;
+    const auto width = static_cast<std::size_t>(frame.width);
+    for (int y = 0; y < frame.height; ++y) {
+      const std::uint32_t* from = row(frame, y);
+      std::uint32_t* to = row(shown_, y);
+      std::uint32_t changed = all ? 1 : 0;
+      for (std::size_t x = 0; x < width; ++x) {
+        const std::uint32_t p = from[x];
+        const std::uint32_t turned = (p & 0xff00ff00u) | (p >> 16 & 0xff) | (p & 0xff) << 16;
+        changed |= turned ^ to[x];
+        to[x] = turned;
+      }
+      if (changed == 0) continue;
+      first = std::min(first, y);
+      last = y + 1;
+    }
+    return {first, last};
+  }
+
   const Gl& gl_;
   GLuint texture_ = 0, framebuffer_ = 0;
-  int width_ = 0, height_ = 0;
+  Frame shown_;
 };
 
 bool is_software(const Gl& gl) {
@@ -147,8 +179,12 @@ struct Glfw {
 };
 
 void on_drop(GLFWwindow* window, int count, const char** paths) {
-  auto* app = static_cast<App*>(glfwGetWindowUserPointer(window));
-  for (int i = 0; i < count; ++i) (void)app->execute("open " + as_word(paths[i]));
+  open_dropped(*static_cast<App*>(glfwGetWindowUserPointer(window)),
+               std::vector<std::string>(paths, paths + count));
+}
+
+std::string title_of(const App& app) {
+  return app.session.empty() ? "parscope" : app.session.title() + " - parscope";
 }
 
 }  // namespace
@@ -163,7 +199,7 @@ Result<void> run_window(App& app, Stage& stage, const WindowOptions& options) {
   glfwWindowHint(GLFW_CONTEXT_VERSION_MAJOR, 3);
   glfwWindowHint(GLFW_CONTEXT_VERSION_MINOR, 3);
   glfwWindowHint(GLFW_OPENGL_PROFILE, GLFW_OPENGL_CORE_PROFILE);
-  const std::string title = app.session.empty() ? "parscope" : app.session.title() + " - parscope";
+  std::string title = title_of(app);
   glfw.window =
       glfwCreateWindow(options.size.width, options.size.height, title.c_str(), nullptr, nullptr);
   if (glfw.window == nullptr) {
@@ -198,6 +234,11 @@ Result<void> run_window(App& app, Stage& stage, const WindowOptions& options) {
       return {};
     });
     if (told) glfwRequestWindowAttention(glfw.window);
+    if (options.before_frame) options.before_frame(shown);
+    if (const std::string now = title_of(app); now != title) {
+      title = now;
+      glfwSetWindowTitle(glfw.window, title.c_str());
+    }
     if (!by_cpu) ImGui_ImplOpenGL3_NewFrame();
     ImGui_ImplGlfw_NewFrame();
     stage.frame();

@@ -56,8 +56,10 @@ void Shell::draw() {
       const ImGuiID dockspace = ImGui::GetID("parscope_dockspace");
       if (build_) build_layout(dockspace);
       if (main_node_ == 0) main_node_ = dockspace;
+      keep_shares(dockspace, room);
       ImGui::DockSpaceOverViewport(dockspace);
       panels();
+      tell_open_panels();
     }
   }
   palette_.draw(app_);

@@ -38,7 +38,9 @@ class Shell {
   void toolbar();
   void status_bar();
   void build_layout(ImGuiID dockspace);
+  void keep_shares(ImGuiID dockspace, ImVec2 room);
   void panels();
+  void tell_open_panels();
   void help_window();
   void empty_state();
   void answer_requests();
@@ -53,7 +55,8 @@ class Shell {
   CommandPalette palette_;
   double scale_ = 0;
   ImGuiID main_node_ = 0;
-  ImVec2 room_;  // between the bars, in the frame before
+  ImVec2 room_;    // between the bars, in the frame before
+  ImVec2 shared_;  // what the places' sizes are shares of; 0: not known yet
   bool help_ = false;
   bool build_ = true;
   std::string focus_, dock_;        // panels to be given the keyboard, and a place

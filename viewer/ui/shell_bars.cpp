@@ -124,8 +124,9 @@ void Shell::toolbar() {
   const float height = ImGui::GetFrameHeight() + ImGui::GetStyle().WindowPadding.y * 1.2f;
   const ImGuiWindowFlags flags =
       ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoDocking;
-  ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding,
-                      ImVec2(10, ImGui::GetStyle().WindowPadding.y * 0.6f));
+  ImGui::PushStyleVar(
+      ImGuiStyleVar_WindowPadding,
+      ImVec2(ImGui::GetStyle().WindowPadding.x, ImGui::GetStyle().WindowPadding.y * 0.6f));
   if (ImGui::BeginViewportSideBar("##toolbar", ImGui::GetMainViewport(), ImGuiDir_Up, height,
                                   flags)) {
     const State& state = app_.state;
@@ -141,16 +142,19 @@ void Shell::toolbar() {
     }
     ImGui::SameLine(0, ImGui::GetFontSize());
     command_button(app_, "|<##first", "first");
-    ImGui::SameLine(0, 1);
+    ImGui::SameLine(0, scaled(1));
     command_button(app_, "<##previous", "previous");
-    ImGui::SameLine(0, 1);
+    ImGui::SameLine(0, scaled(1));
     command_button(app_, ">##next", "next");
     const std::vector<std::int64_t> steps = app_.session.steps();
-    if (steps.size() > 1) {
-      ImGui::SameLine(0, ImGui::GetFontSize());
+    ImGui::SameLine(0, ImGui::GetFontSize());
+    // Where the window is narrow, the slider is: PageUp and PageDown do the same.
+    const float room = ImGui::GetContentRegionAvail().x - ImGui::CalcTextSize("step ").x;
+    if (steps.size() > 1 && room > ImGui::GetFontSize() * 4) {
+      ImGui::AlignTextToFramePadding();
       ImGui::TextUnformatted("step");
       ImGui::SameLine();
-      ImGui::SetNextItemWidth(ImGui::GetFontSize() * 10);
+      ImGui::SetNextItemWidth(std::min(room, ImGui::GetFontSize() * 10));
       int at = static_cast<int>(std::lower_bound(steps.begin(), steps.end(), state.selection.step) -
                                 steps.begin());
       at = std::min(at, static_cast<int>(steps.size()) - 1);
@@ -181,8 +185,9 @@ void Shell::status_bar() {
   const ImGuiWindowFlags flags =
       ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoDocking;
   const float height = ImGui::GetTextLineHeight() + ImGui::GetStyle().WindowPadding.y * 1.2f;
-  ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding,
-                      ImVec2(10, ImGui::GetStyle().WindowPadding.y * 0.6f));
+  ImGui::PushStyleVar(
+      ImGuiStyleVar_WindowPadding,
+      ImVec2(ImGui::GetStyle().WindowPadding.x, ImGui::GetStyle().WindowPadding.y * 0.6f));
   if (ImGui::BeginViewportSideBar("##status", ImGui::GetMainViewport(), ImGuiDir_Down, height,
                                   flags)) {
     const float room = ImGui::GetContentRegionAvail().x;
@@ -194,7 +199,8 @@ void Shell::status_bar() {
     ImGui::TextUnformatted(
         fitted(left, room - ImGui::CalcTextSize(right.c_str()).x - ImGui::GetFontSize()).c_str());
     if (!right.empty()) {
-      ImGui::SameLine(room - ImGui::CalcTextSize(right.c_str()).x + 10);
+      ImGui::SameLine(room - ImGui::CalcTextSize(right.c_str()).x +
+                      ImGui::GetStyle().WindowPadding.x);
       ImGui::PushStyleColor(ImGuiCol_Text, failed
                                                ? ImVec4(1, 0.62f, 0.38f, 1)
                                                : ImGui::GetStyleColorVec4(ImGuiCol_TextDisabled));

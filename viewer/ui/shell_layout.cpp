@@ -1,6 +1,10 @@
 // Where the panels stand: layouts, and the files that keep what a user made of them.
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include <imgui.h>
 #include <imgui_internal.h>
@@ -36,6 +40,11 @@ void Shell::save_layout() {
   if (file.empty() || shown_layout_.empty()) return;
   std::string text = "; open:";
   for (const auto& [name, on] : open_) text += on ? " " + name : "";
+  text += "\n; front:";
+  for (const auto& [name, on] : open_) {
+    const ImGuiWindow* window = ImGui::FindWindowByName(window_title(name).c_str());
+    if (on && window != nullptr && window->DockTabIsVisible) text += " " + name;
+  }
   std::size_t size = 0;
   const char* ini = ImGui::SaveIniSettingsToMemory(&size);
   text += "\n" + std::string(ini, size);
@@ -69,11 +78,61 @@ void Shell::before_frame() {
        names_in(std::string_view(*text).substr(7, text->find('\n') - 7))) {
     if (find_panel(name) != nullptr) open_[name] = true;
   }
-  ImGui::LoadIniSettingsFromMemory(text->c_str() + text->find('\n') + 1);
+  const std::string_view rest = std::string_view(*text).substr(text->find('\n') + 1);
+  front_.clear();
+  if (rest.starts_with("; front:")) {
+    for (const std::string& name : names_in(rest.substr(8, rest.find('\n') - 8))) {
+      if (is_open(name)) front_.push_back(name);
+    }
+  }
+  ImGui::LoadIniSettingsFromMemory(rest.data(), rest.size());
+  focus_ = app_.state.panel;
+  shared_ = ImVec2();
   build_ = false;
   age_ = 0;
   main_node_ = 0;
   settle_ = 3;
+}
+
+namespace {
+
+void scale_parts(ImGuiDockNode* node, float x, float y) {
+  for (ImGuiDockNode* child : node->ChildNodes) {
+    if (child == nullptr) continue;
+    child->SizeRef = ImVec2(std::round(child->SizeRef.x * x), std::round(child->SizeRef.y * y));
+    scale_parts(child, x, y);
+  }
+}
+
+}  // namespace
+
+// All places grow and shrink with the window, also one that was left at another size. Dear ImGui
+// would let the main one alone have what remains, which may be nothing.
+void Shell::keep_shares(ImGuiID dockspace, ImVec2 room) {
+  ImGuiDockNode* root = ImGui::DockBuilderGetNode(dockspace);
+  if (root == nullptr) return;
+  // Of a layout that was just loaded: the size it was left at, in whole pixels.
+  const ImVec2 before = shared_.x > 0 ? shared_ : root->Size;
+  shared_ = room;
+  if (before.x < 1 || before.y < 1) return;
+  if (std::fabs(before.x - room.x) < 1 && std::fabs(before.y - room.y) < 1) return;
+  scale_parts(root, room.x / before.x, room.y / before.y);
+}
+
+// For `panel +1`: as they stand in the layout, then those that the user added.
+void Shell::tell_open_panels() {
+  std::vector<std::string>& names = app_.open_panels;
+  names.clear();
+  const auto add = [&](const std::string& name) {
+    if (is_open(name) && std::find(names.begin(), names.end(), name) == names.end())
+      names.push_back(name);
+  };
+  if (const LayoutInfo* layout = find_layout(app_.state.layout)) {
+    for (const std::string_view place :
+         {layout->main, layout->below, layout->right, layout->corner})
+      for (const std::string& name : names_in(place)) add(name);
+  }
+  for (const PanelInfo& panel : panel_table()) add(std::string(panel.name));
 }
 
 void Shell::build_layout(ImGuiID dockspace) {
@@ -107,6 +166,7 @@ void Shell::build_layout(ImGuiID dockspace) {
   }
   ImGui::DockBuilderFinish(dockspace);
   main_node_ = main;
+  shared_ = size;
   build_ = false;
   settle_ = 3;
   // The first of each place is in front; then the one that has the keyboard.

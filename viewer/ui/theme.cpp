@@ -36,9 +36,9 @@ ImFont* font_of(unsigned char* begin, const unsigned char* end, const char* name
 }  // namespace
 
 void add_fonts(Ui& ui) {
-  ui.text = font_of(ps_font_text, &ps_font_text_end, "Noto Sans");
-  font_of(ps_font_mono, &ps_font_mono_end, "signs that Noto Sans lacks", true);
-  ui.mono = font_of(ps_font_mono, &ps_font_mono_end, "Noto Sans Mono");
+  ui.text = font_of(ps_font_text, &ps_font_text_end, "text");
+  font_of(ps_font_mono, &ps_font_mono_end, "signs that it lacks", true);
+  ui.mono = font_of(ps_font_mono, &ps_font_mono_end, "mono");
 }
 
 void apply_theme(double scale) {

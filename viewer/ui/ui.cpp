@@ -20,6 +20,11 @@ std::uint32_t* Picture::resize(int w, int h) {
   return pixels_.data();
 }
 
+void Picture::take(std::vector<std::uint32_t>& pixels, int w, int h) {
+  resize(w, h);
+  if (width_ == w && height_ == h && pixels.size() == pixels_.size()) pixels_.swap(pixels);
+}
+
 // The texture only grows, in steps of 256 pixels, so that a window that is being resized does not
 // make a new one in every frame.
 void Picture::commit() {
@@ -121,7 +126,7 @@ void choice(App& app, std::string_view now,
             const std::vector<std::pair<std::string, std::string>>& words_and_lines) {
   bool first = true;
   for (const auto& [word, line] : words_and_lines) {
-    if (!first) ImGui::SameLine(0, 1);
+    if (!first) ImGui::SameLine(0, scaled(1));
     first = false;
     const bool on = word == now;
     if (on) ImGui::PushStyleColor(ImGuiCol_Button, ImGui::GetStyleColorVec4(ImGuiCol_ButtonActive));

@@ -2,6 +2,7 @@
 // a matrix of cells that can be moved, zoomed and pointed at.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -28,6 +29,8 @@ class Picture {
   // Room for w x h pixels, which the caller fills; commit() then shows them.
   std::uint32_t* resize(int w, int h);
   void commit();
+  // Instead of resize: w x h pixels that are ready, exchanged for older ones.
+  void take(std::vector<std::uint32_t>& pixels, int w, int h);
   void draw(ImDrawList& list, ImVec2 min) const;
   int width() const { return width_; }
   int height() const { return height_; }
@@ -54,6 +57,8 @@ class Ui {
   std::map<std::string, std::unique_ptr<Picture>> pictures_;
 };
 
+// Pixels at a scale of 1, as many as they are at the scale of the text.
+inline float scaled(float pixels) { return std::round(pixels * ImGui::GetStyle().FontScaleMain); }
 inline ImU32 u32(Color c, std::uint8_t alpha = 255) { return IM_COL32(c.r, c.g, c.b, alpha); }
 ImVec4 vec4(Color c);
 const ps::Palette& colors();  // of diff/picture, dark

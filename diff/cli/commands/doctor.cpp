@@ -98,6 +98,32 @@ bool runs_on(int major, int minor) {
   return false;
 }
 
+// CUresult: what cuInit says where it finds no device, and where two halves of a driver differ.
+constexpr int kNoDevice = 100, kMismatch = 803;
+
+std::string cuda_text(int version) {
+  return "CUDA " + std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+Line no_device(int code, int cuda_version) {
+  const std::string driver = "a driver for " + cuda_text(cuda_version);
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (code != 0 && code != kNoDevice) {
+    return {
+        "GPU", State::kNote, driver + " that does not start (cuInit: " + std::to_string(code) + ")",
+        code == kMismatch ? "its kernel module and libcuda.so.1 are of different versions: reboot"
+                          : "nvidia-smi may say more; the model runs on the host meanwhile"};
+  }
+  if (visible != nullptr) {
+    return {"GPU", State::kNote,
+            driver + ", and no device: CUDA_VISIBLE_DEVICES is '" + visible + "'",
+            "unset it, or name devices in it (CUDA_VISIBLE_DEVICES=0); the model runs on the host "
+            "meanwhile"};
+  }
+  return {"GPU", State::kNote, driver + ", and no device",
+          "in a container, start it with its GPUs; the model runs on the host meanwhile"};
+}
+
 // Through the driver's own library, without the toolkit: exactly what a CUDA program would see.
 Line gpu() {
   const std::string driver = first_line("/proc/driver/nvidia/version");
@@ -125,8 +151,7 @@ Line gpu() {
   int devices = 0, cuda_version = 0;
   version(&cuda_version);
   if (code != 0 || count(&devices) != 0 || devices == 0) {
-    return {"GPU", State::kNote, "a driver, and no device (cuInit: " + std::to_string(code) + ")",
-            "in a container, start it with its GPUs; the model runs on the host meanwhile"};
+    return no_device(code, cuda_version);
   }
   std::string found = std::to_string(devices) + (devices == 1 ? " device: " : " devices: "), fix;
   for (int i = 0; i < devices; ++i) {
@@ -148,8 +173,7 @@ Line gpu() {
             ": build it where nvcc is, with -DPARSCOPE_CUDA_ARCHS=" + sm;
     }
   }
-  found += "; driver for CUDA " + std::to_string(cuda_version / 1000) + "." +
-           std::to_string(cuda_version % 1000 / 10);
+  found += "; driver for " + cuda_text(cuda_version);
   if (cuda_version / 1000 < kToolkit && fix.empty()) {
     fix = "the kernels were built with CUDA " + std::to_string(kToolkit) +
           ": update NVIDIA's driver; the model runs on the host meanwhile";
