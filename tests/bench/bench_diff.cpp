@@ -178,7 +178,8 @@ void BM_ProcessOverRead(benchmark::State& state) {
 void BM_OtherTool(benchmark::State& state, const char* tool) {
   const char* python = std::getenv("PARSCOPE_BENCH_PYTHON");
   if (python == nullptr) {
-    state.SkipWithError("PARSCOPE_BENCH_PYTHON names no Python with numpy; ./dev bench --peers makes one");
+    state.SkipWithError(
+        "PARSCOPE_BENCH_PYTHON names no Python with numpy; ./dev bench --peers makes one");
     return;
   }
   const Files& f = files(DType::kF32);
