@@ -136,6 +136,16 @@ foreach(source IN LISTS bench_sources)
   endif()
 endforeach()
 
+# What is linear stays linear, in instructions.
+if(EXISTS ${PROJECT_SOURCE_DIR}/tests/growth/growth.cpp AND TARGET parscope_reference AND NOT PARSCOPE_SANITIZE)
+  ps_test_program(growth "tests/growth/growth.cpp;${support}")
+  ps_opens_reference(growth)
+  add_test(NAME growth COMMAND python3 ${PROJECT_SOURCE_DIR}/tests/growth/growth.py $<TARGET_FILE:growth>)
+  set_tests_properties(growth PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
+endif()
+
+add_test(NAME bench.results COMMAND python3 -B ${PROJECT_SOURCE_DIR}/tests/bench/results_test.py)
+
 # ./dev soak: the same random configurations as soak_test, as many as one likes.
 if(EXISTS ${PROJECT_SOURCE_DIR}/tests/soak/soak.cpp)
   ps_test_program(soak "tests/soak/soak.cpp;${support}")

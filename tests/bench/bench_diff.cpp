@@ -178,7 +178,8 @@ void BM_ProcessOverRead(benchmark::State& state) {
 void BM_OtherTool(benchmark::State& state, const char* tool) {
   const char* python = std::getenv("PARSCOPE_BENCH_PYTHON");
   if (python == nullptr) {
-    state.SkipWithError("PARSCOPE_BENCH_PYTHON names no Python with numpy and polygraphy");
+    state.SkipWithError(
+        "PARSCOPE_BENCH_PYTHON names no Python with numpy; ./dev bench --peers makes one");
     return;
   }
   const Files& f = files(DType::kF32);
@@ -192,7 +193,7 @@ void BM_OtherTool(benchmark::State& state, const char* tool) {
       std::FILE* out = popen(command.c_str(), "r");
       const bool told = out != nullptr && std::fscanf(out, "%lf", &other) == 1;
       const bool ended = out != nullptr && pclose(out) == 0;
-      if (!told || !ended) state.SkipWithError("other_tools.py failed");
+      if (!told || !ended) state.SkipWithError("not installed: ./dev bench --peers");
     });
     process = std::max(process, seconds([&] { run_diff(f, state); }));
   }
@@ -208,7 +209,9 @@ BENCHMARK_CAPTURE(BM_OtherTool, numpy_allclose, "numpy.allclose")->UseRealTime()
 BENCHMARK_CAPTURE(BM_OtherTool, numpy_load_allclose, "numpy.load+allclose")
     ->UseRealTime()
     ->Iterations(1);
+BENCHMARK_CAPTURE(BM_OtherTool, torch_testing, "torch.testing")->UseRealTime()->Iterations(1);
 BENCHMARK_CAPTURE(BM_OtherTool, polygraphy, "polygraphy")->UseRealTime()->Iterations(1);
+BENCHMARK_CAPTURE(BM_OtherTool, msprobe, "msprobe")->UseRealTime()->Iterations(1);
 BENCHMARK_CAPTURE(BM_FusedRead, f32, DType::kF32)->UseRealTime()->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(BM_Compare, f32, DType::kF32)->UseRealTime()->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(BM_Compare, bf16, DType::kBF16)->UseRealTime()->Unit(benchmark::kMillisecond);

@@ -1,0 +1,205 @@
+// How the work of diff, masks, check and diagnose grows with their inputs: each runs at sizes that
+// double. Under callgrind every size's instructions are dumped under its name (growth.py reads
+// them); alone, a line a size: what, size, milliseconds, bytes of its own at the end.
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+#if __has_include(<valgrind/callgrind.h>)
+#include <valgrind/callgrind.h>
+#else
+#define CALLGRIND_START_INSTRUMENTATION
+#define CALLGRIND_ZERO_STATS
+#define CALLGRIND_STOP_INSTRUMENTATION
+#define CALLGRIND_DUMP_STATS_AT(name) static_cast<void>(name)
+#define RUNNING_ON_VALGRIND 0
+#endif
+
+#include "core/rng.h"
+#include "core/safetensors.h"
+#include "core/trace.h"
+#include "diff/align/diff_traces.h"
+#include "diff/isolate/examine.h"
+#include "diff/isolate/lockstep.h"
+#include "diff/mask/check.h"
+#include "diff/mask/forms.h"
+#include "diff/mask/text.h"
+#include "diff/run/inputs.h"
+#include "diff/run/phases.h"
+#include "diff/run/random_model.h"
+#include "diff/run/record.h"
+#include "model/candidate.h"
+#include "tests/support/temp_dir.h"
+
+namespace ps {
+namespace {
+
+template <class T>
+T must(Result<T> result) {
+  if (!result.ok()) {
+    std::fprintf(stderr, "%s\n", result.error().line().c_str());
+    std::exit(3);
+  }
+  return std::move(result).value();
+}
+
+struct Subject {
+  std::string name;
+  std::vector<std::int64_t> sizes;
+  // Prepares a size; what it returns is measured.
+  std::function<std::function<void()>(std::int64_t size)> prepare;
+};
+
+Trace trace_of(const std::string& path, std::int64_t points, std::int64_t cells, float error) {
+  auto writer = must(SafetensorsWriter::create(path));
+  Tensor value(DType::kF32, {cells});
+  for (std::int64_t p = 0; p < points; ++p) {
+    const Rng rng(7, static_cast<std::uint64_t>(p));
+    for (std::int64_t i = 0; i < cells; ++i) {
+      const auto x = static_cast<float>(rng.normal(static_cast<std::uint64_t>(i)));
+      value.as<float>()[static_cast<std::size_t>(i)] = x + error * x;
+    }
+    const Result<void> added =
+        writer.add("model.layers." + std::to_string(p) + ".mlp", value.view());
+    if (!added.ok()) std::exit(3);
+  }
+  if (!writer.close().ok()) std::exit(3);
+  return must(Trace::open(path));
+}
+
+std::function<void()> diff_of(const TempDir& dir, std::int64_t points, std::int64_t cells) {
+  const Trace a = trace_of(dir / "a.safetensors", points, cells, 1e-7f);
+  const Trace b = trace_of(dir / "b.safetensors", points, cells, 0);
+  return [a, b] {
+    DiffOptions options;
+    options.threads = 1;
+    if (exit_code(diff_traces(a, b, options)) != 0) std::exit(3);
+  };
+}
+
+std::string masked(std::int64_t segments, int padding) {
+  std::string list;
+  for (std::int64_t i = 0; i < segments; ++i) {
+    list += (i > 0 ? "," : "") + std::to_string(37 * i) + "-" + std::to_string(37 * (i + 1));
+  }
+  const std::string size = std::to_string(37 * segments);
+  return "Q=" + size + " KV=" + size + "\ncausal #future & kv_range(" + std::to_string(padding) +
+         ") #padding & segments(" + list + ") #segment";
+}
+
+std::function<void()> masks_of(std::int64_t segments) {
+  return [segments] {
+    const auto expected =
+        must(mask::Expected::of(must(mask::parse_text(masked(segments, 5), "a"))));
+    const auto other = must(mask::evaluate(must(mask::parse_text(masked(segments, 9), "b"))));
+    if (mask::difference(expected.mask(), other).only_a == 0) std::exit(3);
+    if (must(mask::check(expected, other)).empty()) std::exit(3);
+  };
+}
+
+Model model_of(const TempDir& dir, std::int64_t layers) {
+  const std::string config =
+      R"({"model_type":"qwen2","architectures":["Qwen2ForCausalLM"],"hidden_size":32,"intermediate_size":48,)"
+      R"("num_attention_heads":4,"num_key_value_heads":2,"vocab_size":61,"torch_dtype":"float32",)"
+      R"("tie_word_embeddings":true,"max_position_embeddings":128,"num_hidden_layers":)" +
+      std::to_string(layers) + "}";
+  return must(write_random_model(dir.path() / ("m" + std::to_string(layers)), config, 1));
+}
+
+std::unique_ptr<Reference> truth_of(const Model& model) {
+  ReferenceOptions options;
+  options.dtype = DType::kF64;
+  options.threads = 1;
+  options.weights_through = DType::kF32;
+  return must(open_reference(model, options));
+}
+
+std::unique_ptr<Engine> candidate_of(const Model& model) {
+  CandidateOptions options;
+  options.threads = 1;
+  options.device = Device::kHost;
+  return must(open_candidate(model, options));
+}
+
+RunPlan plan_of(const Model& model) {
+  RunPlan plan;
+  plan.prompt = random_inputs(2, 5, 1, model.config);
+  return plan;
+}
+
+std::function<void()> check_of(const TempDir& dir, std::int64_t layers) {
+  const auto model = std::make_shared<Model>(model_of(dir, layers));
+  const std::shared_ptr<Engine> candidate = candidate_of(*model);
+  const std::shared_ptr<Reference> truth = truth_of(*model);
+  return [=] {
+    LockstepOptions options;
+    options.measure_power = false;  // looks at a few instances of each op, and has a time limit
+    const Report report =
+        must(lockstep(*candidate, *truth, model->config, plan_of(*model), options));
+    if (exit_code(report) != 0) std::exit(3);
+  };
+}
+
+std::function<void()> diagnose_of(const TempDir& dir, std::int64_t layers) {
+  const auto model = std::make_shared<Model>(model_of(dir, layers));
+  const auto path = dir.path() / ("t" + std::to_string(layers));
+  TraceManifest manifest;
+  manifest.dtype = DType::kF32;
+  manifest.model_json = model->config.json;
+  must(record(*candidate_of(*model), plan_of(*model), path, manifest, {}));
+  const std::shared_ptr<Reference> truth = truth_of(*model);
+  const auto trace = std::make_shared<Trace>(must(Trace::open(path)));
+  return [=] {
+    ExamineOptions options;
+    options.measure_power = false;
+    if (exit_code(must(examine(*trace, *model, *truth, options))) != 0) std::exit(3);
+  };
+}
+
+void run(const Subject& subject) {
+  for (const std::int64_t size : subject.sizes) {
+    const std::function<void()> work = subject.prepare(size);
+    const std::string name = subject.name + " " + std::to_string(size);
+    const auto start = std::chrono::steady_clock::now();
+    CALLGRIND_START_INSTRUMENTATION;
+    CALLGRIND_ZERO_STATS;
+    work();
+    CALLGRIND_DUMP_STATS_AT(name.c_str());
+    CALLGRIND_STOP_INSTRUMENTATION;
+    const std::chrono::duration<double, std::milli> taken =
+        std::chrono::steady_clock::now() - start;
+    if (RUNNING_ON_VALGRIND != 0) continue;
+    std::printf("%s %.3f %.0f\n", name.c_str(), taken.count(), own_bytes());
+  }
+}
+
+int main_of(int count, char** words) {
+  const TempDir dir;
+  // Alone, sizes may be larger than what callgrind has time for.
+  const std::int64_t more = RUNNING_ON_VALGRIND != 0 ? 1 : 8;
+  const std::vector<Subject> subjects = {
+      {"diff-cells",
+       {more << 17, more << 18, more << 19, more << 20},
+       [&](std::int64_t n) { return diff_of(dir, 1, n); }},
+      {"diff-points",
+       {more << 8, more << 9, more << 10, more << 11},
+       [&](std::int64_t n) { return diff_of(dir, n, 16); }},
+      {"masks-segments",
+       {more << 5, more << 6, more << 7, more << 8},
+       [](std::int64_t n) { return masks_of(n); }},
+      {"check-layers", {2, 4, 8, 16}, [&](std::int64_t n) { return check_of(dir, n); }},
+      {"diagnose-layers", {2, 4, 8, 16}, [&](std::int64_t n) { return diagnose_of(dir, n); }},
+  };
+  for (const Subject& subject : subjects) {
+    if (count < 2 || subject.name.starts_with(words[1])) run(subject);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace ps
+
+int main(int count, char** words) { return ps::main_of(count, words); }
