@@ -55,13 +55,14 @@ constexpr Option kOptions[] = {
      "excite each op (scaled to epsilon, constant, one-hot, zero, large)"},
     {"--first", "", "stop at the first divergence"},
     {"--sample", "WHAT",
-     "judge only some layers: layers=0,4-7 or every=8 (and the last); the report lists what\n"
-     "was not judged, and its power falls accordingly (docs/scale.md)"},
+     "judge only some layers: layers=0,4-7 or every=8 (and the last); the report\n"
+     "lists what was not judged, and its power falls accordingly (docs/scale.md)"},
     {"--resume", "",
-     "go on where a check of the same things was killed; begin anew where there is nothing\n"
-     "to go on from"},
+     "go on where a check of the same things was killed; begin anew where there is\n"
+     "nothing to go on from"},
     {"--progress", "FILE",
-     "where what is judged is kept meanwhile; default: check.progress in the folder of --report"},
+     "where what is judged is kept meanwhile; default: check.progress in the\n"
+     "folder of --report"},
     {"--report", "DIR", "write report.json, .md, .html, junit.xml, sarif.json and pictures"},
     {"--github", "", "GitHub annotations and a step summary"},
     {"--baseline", "FILE", "accept the findings of an earlier report.json, fail on new ones"},
