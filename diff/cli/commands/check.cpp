@@ -55,11 +55,12 @@ constexpr Option kOptions[] = {
      "excite each op (scaled to epsilon, constant, one-hot, zero, large)"},
     {"--first", "", "stop at the first divergence"},
     {"--sample", "WHAT",
-     "judge only some layers: layers=0,4-7 or every=8 (and the last); the report\n"
-     "lists what was not judged, and its power falls accordingly (docs/scale.md)"},
+     "judge only some layers: layers=0,4-7 or every=8 (and the last); the\n"
+     "report lists what was not judged, and its power falls accordingly\n"
+     "(docs/scale.md)"},
     {"--resume", "",
-     "go on where a check of the same things was killed; begin anew where there is\n"
-     "nothing to go on from"},
+     "go on where a check of the same things was killed; begin anew where\n"
+     "there is nothing to go on from"},
     {"--progress", "FILE",
      "where what is judged is kept meanwhile; default: check.progress in the\n"
      "folder of --report"},
