@@ -2,19 +2,11 @@
 
 #include <algorithm>
 
+#include "core/text.h"
+
 namespace ps {
 
 namespace {
-
-std::vector<std::string_view> split(std::string_view text, char at) {
-  std::vector<std::string_view> out;
-  while (true) {
-    const std::size_t end = text.find(at);
-    out.push_back(text.substr(0, end));
-    if (end == std::string_view::npos) return out;
-    text.remove_prefix(end + 1);
-  }
-}
 
 bool is_attention_row(std::string_view op) { return op == "probs" || op == "context"; }
 
@@ -108,7 +100,7 @@ std::optional<Tensor> IgnoreRules::mask_for(std::string_view point, const Shape&
   // In cross-KV layers each query sees the other replicas' keys too.
   const bool scores = ref->spec->op == "scores" && shape.size() == 4 && shape[2] == inputs_.length;
   if (!inputs_.attention_mask && !scores) return std::nullopt;
-  const std::vector<std::string_view> axes = split(ref->spec->axes, ',');
+  const std::vector<std::string> axes = split_at(ref->spec->axes, ',');
   if (axes.size() != shape.size()) return std::nullopt;
   // The axis of samples (alone or inside replica-major rows), of query tokens, of cache slots.
   std::ptrdiff_t sample_axis = -1, query_axis = -1, slot_axis = -1;

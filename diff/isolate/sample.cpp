@@ -4,6 +4,8 @@
 #include <charconv>
 #include <optional>
 
+#include "core/text.h"
+
 namespace ps {
 
 namespace {
@@ -50,19 +52,15 @@ Result<Sample> Sample::parse(std::string_view text, std::int64_t layers, const s
     return sample;
   }
   if (!text.starts_with("layers=")) return wrong;
-  std::string_view rest = text.substr(7);
-  while (true) {
-    const std::size_t comma = rest.find(',');
-    const std::string_view part = rest.substr(0, comma);
+  for (const std::string& part : split_at(text.substr(7), ',')) {
     const std::size_t dash = part.find('-');
     const std::optional<std::int64_t> from = number(part.substr(0, dash));
     const std::optional<std::int64_t> to =
-        dash == std::string_view::npos ? from : number(part.substr(dash + 1));
+        dash == std::string::npos ? from : number(part.substr(dash + 1));
     if (!from || !to || *from > *to || *to >= layers) return wrong;
     std::fill(sample.judged_.begin() + *from, sample.judged_.begin() + *to + 1, true);
-    if (comma == std::string_view::npos) return sample;
-    rest.remove_prefix(comma + 1);
   }
+  return sample;
 }
 
 bool Sample::judges(std::string_view point) const {

@@ -22,6 +22,7 @@
 #include "diff/run/record.h"
 #include "model/candidate.h"
 #include "tests/support/paths.h"
+#include "tests/support/run.h"
 
 namespace ps {
 namespace {
@@ -40,20 +41,11 @@ constexpr const char* kPlants[] = {"",
                                    "agg-no-smooth",
                                    "weights-qkv-bias-dropped"};
 
-template <class T>
-T must(Result<T> result) {
-  if (!result.ok()) {
-    std::fprintf(stderr, "%s\n", result.error().line().c_str());
-    std::exit(3);
-  }
-  return std::move(result).value();
-}
-
 // One trace a plant, of the inputs that the tests use: a ragged batch, two decode steps.
 class Traces {
  public:
   Traces() : dir_(fs::temp_directory_path() / ("bench_diagnose." + std::to_string(getpid()))) {
-    const Model model = must(open_model(source_dir() + "/fixtures/models/parscale-bytes"));
+    const Model model = value_or_die(open_model(source_dir() + "/fixtures/models/parscale-bytes"));
     RunPlan plan;
     plan.prompt = random_inputs(3, 13, 1, model.config);
     plan.decode_steps = 2;
@@ -62,11 +54,11 @@ class Traces {
       options.dtype = model.config.dtype;
       options.device = Device::kHost;
       if (*kPlants[i] != 0) options.plant = PlantChoice{kPlants[i], 1};
-      const auto engine = must(open_candidate(model, options));
+      const auto engine = value_or_die(open_candidate(model, options));
       TraceManifest manifest;
       manifest.dtype = options.dtype;
       manifest.model_json = model.config.json;
-      (void)must(record(*engine, plan, path(i), manifest, {}));
+      (void)value_or_die(record(*engine, plan, path(i), manifest, {}));
     }
   }
   ~Traces() {
@@ -106,17 +98,17 @@ void run_process(std::vector<std::string> words) {
 
 // One trace after the other in this process: judged only, then judged with its cause named.
 void BM_NamingOverJudging(benchmark::State& state) {
-  const Model model = must(open_model(source_dir() + "/fixtures/models/parscale-bytes"));
+  const Model model = value_or_die(open_model(source_dir() + "/fixtures/models/parscale-bytes"));
   const auto examined = [&](std::size_t i, bool named) {
     ReferenceOptions truth;
     truth.dtype = DType::kF64;
     truth.weights_through = model.config.dtype;
-    const auto reference = must(open_reference(model, truth));
-    const Trace trace = must(Trace::open(traces().path(i)));
+    const auto reference = value_or_die(open_reference(model, truth));
+    const Trace trace = value_or_die(Trace::open(traces().path(i)));
     ExamineOptions how;
     how.name_causes = named;
     how.measure_power = false;
-    benchmark::DoNotOptimize(must(examine(trace, model, *reference, how)).findings.size());
+    benchmark::DoNotOptimize(value_or_die(examine(trace, model, *reference, how)).findings.size());
   };
   double judging = 0, naming = 0, worst = 0;
   for (auto _ : state) {

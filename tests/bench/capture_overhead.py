@@ -7,7 +7,6 @@ import logging
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 logging.disable(logging.WARNING)
@@ -15,18 +14,10 @@ import torch
 import transformers
 
 import parscope_capture
+from clock import best
 
 CONFIG = dict(hidden_size=512, intermediate_size=1408, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=2, vocab_size=8192,
               max_position_embeddings=512)
-
-
-def best(work, times):
-    out = 1e9
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        out = min(out, (time.perf_counter() - start) * 1e3)
-    return out
 
 
 def main():

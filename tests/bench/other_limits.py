@@ -8,19 +8,11 @@ missing where its library is.
 import json
 import os
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 
-
-def best(work, times=3):
-    out = 1e9
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        out = min(out, (time.perf_counter() - start) * 1e3)
-    return out
+from clock import best
 
 
 def segments(n):

@@ -32,19 +32,11 @@
 #include "diff/run/random_model.h"
 #include "diff/run/record.h"
 #include "model/candidate.h"
+#include "tests/support/run.h"
 #include "tests/support/temp_dir.h"
 
 namespace ps {
 namespace {
-
-template <class T>
-T must(Result<T> result) {
-  if (!result.ok()) {
-    std::fprintf(stderr, "%s\n", result.error().line().c_str());
-    std::exit(3);
-  }
-  return std::move(result).value();
-}
 
 struct Subject {
   std::string name;
@@ -54,7 +46,7 @@ struct Subject {
 };
 
 Trace trace_of(const std::string& path, std::int64_t points, std::int64_t cells, float error) {
-  auto writer = must(SafetensorsWriter::create(path));
+  auto writer = value_or_die(SafetensorsWriter::create(path));
   Tensor value(DType::kF32, {cells});
   for (std::int64_t p = 0; p < points; ++p) {
     const Rng rng(7, static_cast<std::uint64_t>(p));
@@ -67,7 +59,7 @@ Trace trace_of(const std::string& path, std::int64_t points, std::int64_t cells,
     if (!added.ok()) std::exit(3);
   }
   if (!writer.close().ok()) std::exit(3);
-  return must(Trace::open(path));
+  return value_or_die(Trace::open(path));
 }
 
 std::function<void()> diff_of(const TempDir& dir, std::int64_t points, std::int64_t cells) {
@@ -93,10 +85,11 @@ std::string masked(std::int64_t segments, int padding) {
 std::function<void()> masks_of(std::int64_t segments) {
   return [segments] {
     const auto expected =
-        must(mask::Expected::of(must(mask::parse_text(masked(segments, 5), "a"))));
-    const auto other = must(mask::evaluate(must(mask::parse_text(masked(segments, 9), "b"))));
+        value_or_die(mask::Expected::of(value_or_die(mask::parse_text(masked(segments, 5), "a"))));
+    const auto other =
+        value_or_die(mask::evaluate(value_or_die(mask::parse_text(masked(segments, 9), "b"))));
     if (mask::difference(expected.mask(), other).only_a == 0) std::exit(3);
-    if (must(mask::check(expected, other)).empty()) std::exit(3);
+    if (value_or_die(mask::check(expected, other)).empty()) std::exit(3);
   };
 }
 
@@ -106,7 +99,7 @@ Model model_of(const TempDir& dir, std::int64_t layers) {
       R"("num_attention_heads":4,"num_key_value_heads":2,"vocab_size":61,"torch_dtype":"float32",)"
       R"("tie_word_embeddings":true,"max_position_embeddings":128,"num_hidden_layers":)" +
       std::to_string(layers) + "}";
-  return must(write_random_model(dir.path() / ("m" + std::to_string(layers)), config, 1));
+  return value_or_die(write_random_model(dir.path() / ("m" + std::to_string(layers)), config, 1));
 }
 
 std::unique_ptr<Reference> truth_of(const Model& model) {
@@ -114,14 +107,14 @@ std::unique_ptr<Reference> truth_of(const Model& model) {
   options.dtype = DType::kF64;
   options.threads = 1;
   options.weights_through = DType::kF32;
-  return must(open_reference(model, options));
+  return value_or_die(open_reference(model, options));
 }
 
 std::unique_ptr<Engine> candidate_of(const Model& model) {
   CandidateOptions options;
   options.threads = 1;
   options.device = Device::kHost;
-  return must(open_candidate(model, options));
+  return value_or_die(open_candidate(model, options));
 }
 
 RunPlan plan_of(const Model& model) {
@@ -138,7 +131,7 @@ std::function<void()> check_of(const TempDir& dir, std::int64_t layers) {
     LockstepOptions options;
     options.measure_power = false;  // looks at a few instances of each op, and has a time limit
     const Report report =
-        must(lockstep(*candidate, *truth, model->config, plan_of(*model), options));
+        value_or_die(lockstep(*candidate, *truth, model->config, plan_of(*model), options));
     if (exit_code(report) != 0) std::exit(3);
   };
 }
@@ -149,13 +142,13 @@ std::function<void()> diagnose_of(const TempDir& dir, std::int64_t layers) {
   TraceManifest manifest;
   manifest.dtype = DType::kF32;
   manifest.model_json = model->config.json;
-  must(record(*candidate_of(*model), plan_of(*model), path, manifest, {}));
+  value_or_die(record(*candidate_of(*model), plan_of(*model), path, manifest, {}));
   const std::shared_ptr<Reference> truth = truth_of(*model);
-  const auto trace = std::make_shared<Trace>(must(Trace::open(path)));
+  const auto trace = std::make_shared<Trace>(value_or_die(Trace::open(path)));
   return [=] {
     ExamineOptions options;
     options.measure_power = false;
-    if (exit_code(must(examine(*trace, *model, *truth, options))) != 0) std::exit(3);
+    if (exit_code(value_or_die(examine(*trace, *model, *truth, options))) != 0) std::exit(3);
   };
 }
 
