@@ -238,13 +238,15 @@ TEST(Completions, NameEveryCommandInEveryShell) {
     EXPECT_NE(ran.out.find(option), std::string::npos) << shell;
   }
   const TempDir dir;
-  put_file(dir / "c.bash", run_parscope({"completions", "bash"}).out +
-                               "COMP_WORDS=(parscope con); COMP_CWORD=1; _parscope; "
-                               "echo \"${COMPREPLY[@]}\"\n"
-                               "COMP_WORDS=(parscope golden --dig); COMP_CWORD=2; _parscope; "
-                               "echo \"${COMPREPLY[@]}\"\n");
+  std::string script = run_parscope({"completions", "bash"}).out;
+  for (const char* words :
+       {"con", "help lin", "golden --dig", "golden ''", "golden record ''", "check --dtype b"}) {
+    script += "COMP_WORDS=(parscope " + std::string(words) +
+              "); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _parscope; echo \"${COMPREPLY[@]}\"\n";
+  }
+  put_file(dir / "c.bash", script);
   const Ran bash = run_program({"/bin/bash", dir / "c.bash"});
-  EXPECT_EQ(bash.out, "convert\n--digest\n") << bash.err;
+  EXPECT_EQ(bash.out, "convert\nlint\n--digest\nverify record\n\nbf16\n") << bash.err;
   expect_bad_input(run_parscope({"completions", "tcsh"}), "does not know this shell");
 }
 
