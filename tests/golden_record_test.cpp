@@ -35,6 +35,10 @@ Ran record(const fs::path& run, const fs::path& golden, std::vector<std::string>
   return run_parscope(words);
 }
 
+fs::path model_of(const fs::path& golden) {
+  return nlohmann::json::parse(get_file(golden / "golden.json"))["model"].get<std::string>();
+}
+
 TEST(GoldenRecord, ARunIsKeptWithItsOriginAndVerifiedByTheModel) {
   PS_NEEDS_REFERENCE();
   for (const bool digest : {false, true}) {
@@ -57,6 +61,19 @@ TEST(GoldenRecord, ARunIsKeptWithItsOriginAndVerifiedByTheModel) {
         said["cases"][0]["message"].get<std::string>().find("computed again and within bounds"),
         std::string::npos);
   }
+}
+
+TEST(GoldenRecord, TheModelIsFoundFromAFolderThatWasNotThere) {
+  const TempDir dir;
+  const std::string words = " golden record '" + (model_dir() / "expected").string() +
+                            "' -o golden/new --model '" + model_dir().string() + "'";
+  ASSERT_EQ(run_program({"/bin/sh", "-c",
+                         "cd '" + dir.path().string() + "' && " + parscope_program() + words})
+                .code,
+            0);
+  const fs::path model = model_of(dir / "golden" / "new");
+  EXPECT_TRUE(model.is_relative());
+  EXPECT_TRUE(fs::exists(dir / "golden" / "new" / model / "config.json")) << model;
 }
 
 TEST(GoldenRecord, ANumberThatWasEditedMakesTheCaseFail) {
@@ -145,7 +162,10 @@ TEST(GoldenRecord, AnotherRunIsHeldToItAndTheChangeIsNamed) {
     const TempDir dir;
     std::vector<std::string> more;
     if (digest) more.emplace_back("--digest");
+    more.insert(more.end(), {"--model", model_dir().string()});
     ASSERT_EQ(record(model_dir() / "expected", dir / "golden", more).code, 0);
+    more.resize(more.size() - 2);
+    const fs::path model = model_of(dir / "golden");
     const std::string point = "model.layers.1.mlp.down_proj";
     change_run(dir / "worse", point, 33, 3.0F);
     const Ran same =
@@ -161,6 +181,7 @@ TEST(GoldenRecord, AnotherRunIsHeldToItAndTheChangeIsNamed) {
     EXPECT_EQ(get_file(dir / "golden" / "golden.json"), before);
     more.emplace_back("--update");
     EXPECT_EQ(record(dir / "worse", dir / "golden", more).code, 0);
+    EXPECT_EQ(model_of(dir / "golden"), model) << "the golden has forgotten its model";
     EXPECT_EQ(run_parscope({"golden", "verify", dir / "golden", "--against", dir / "worse"}).code,
               0);
   }
