@@ -96,6 +96,10 @@ std::string refused_global(std::string_view module, std::string_view name) {
   const std::string global = std::string(module) + " " + std::string(name);
   const bool known = std::find(kFunctions.begin(), kFunctions.end(), global) != kFunctions.end();
   if (known || storage_dtype(global) || torch_dtype_global(global)) return "";
+  if (module == "transformers.cache_utils") {
+    return "save a cache as [(layer.keys, layer.values) for layer in cache.layers], or leave it "
+           "out";
+  }
   if (module.starts_with("transformers.")) return "save dict(output) instead of the output itself";
   if (module.starts_with("numpy")) return "save arrays with numpy.savez, or torch.from_numpy(x)";
   if (module.starts_with("torch.nn") || name == "Module") {
