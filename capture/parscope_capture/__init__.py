@@ -6,7 +6,7 @@
 Then `parscope diagnose out/ --model MODEL_DIR` names the first op that is wrong.
 """
 
-from .recorder import VERSION as __version__
+from .manifest import VERSION as __version__
 from .recorder import Recorder, record
 from .writer import CaptureError
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import json
 import sys
-import zlib
 from collections.abc import Callable, Collection, Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,14 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import attention, backends, parscale, shards
+from . import attention, backends, manifest, parscale, shards
+from .caches import Caches
 from .inputs import Call, bind, find_cache
 from .names import Wanted, canonical, decoder_path, first_tensor, layer_of, unwrapped, value_modules
 from .progress import Progress
-from .writer import CaptureError, StepFile, TraceDir, plain, raw_bytes
-
-VERSION = "0.1.0"
-_CHECKSUM_LIMIT = 2 << 30  # bytes of weights that are summed up without being asked to
+from .writer import CaptureError, StepFile, TraceDir
 
 
 def record(
@@ -81,8 +76,8 @@ class Recorder:
         self._world = torch.distributed.get_world_size() if distributed else 1
         self._handles: list[Any] = []
         self._replaced = attention.Replaced()
-        self._caches: list[Any] = []
         self._watches: list[attention.AttentionWatch] = []
+        self._caches = Caches(lambda: self._watches[-1] if self._watches else None)
         self._trace: TraceDir | None = None
         self._runs = 0
         self._open = self._raised = False
@@ -105,7 +100,7 @@ class Recorder:
         self._autocast: torch.dtype | None = None
         self._file: StepFile | None = None
         self._call: Call | None = None
-        self._slid: dict[str, torch.Tensor] = {}  # whole caches of sliding layers: theirs forget
+        self._caches.new_run()
         self._events: list[dict[str, Any]] = []
         self._shards: dict[str, dict[str, int]] = {}
 
@@ -201,9 +196,7 @@ class Recorder:
             handle.remove()
         self._handles.clear()
         self._replaced.restore()
-        for cache in self._caches:
-            del cache.update
-        self._caches.clear()
+        self._caches.restore()
 
     def _output_hook(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
@@ -237,8 +230,9 @@ class Recorder:
         if isinstance(output, tuple) and len(output) == 2:
             self.emit("model.rotary_emb:cos", output[0])
             self.emit("model.rotary_emb:sin", output[1])
-        if isinstance(getattr(module, "inv_freq", None), torch.Tensor):
-            self.emit("model.rotary_emb:inv_freq", module.inv_freq)
+        inv_freq = getattr(module, "inv_freq", None)
+        if isinstance(inv_freq, torch.Tensor):
+            self.emit("model.rotary_emb:inv_freq", inv_freq)
 
     # ---- attention ------------------------------------------------------------------------------------------------
 
@@ -251,7 +245,7 @@ class Recorder:
             watch = attention.AttentionWatch(self, module, name, layer, self._call.tokens, columns, masked)
             cache = find_cache(args, kwargs)
             if cache is not None and masked:
-                self._watch_cache(cache)
+                self._caches.watch(cache)
             self._watches.append(watch)
             watch.__enter__()
 
@@ -278,43 +272,6 @@ class Recorder:
             return result
 
         return rotated
-
-    def _watch_cache(self, cache: Any) -> None:
-        if any(known is cache for known in self._caches):
-            return
-        update = cache.update
-
-        def updated(key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            result = update(key, value, *args, **kwargs)
-            if self._watches and isinstance(result, tuple) and len(result) >= 2:
-                watch = self._watches[-1]
-                watch.emit("k_rope", key)
-                for point, held in zip(("k_cache", "v_cache"), result):
-                    whole = held if watch.columns is None else held[..., : watch.columns, :]
-                    whole = self._with_dropped(watch, point, whole) if watch.sliding else whole
-                    if whole is not None:
-                        watch.emit(point, whole)
-            return result
-
-        try:
-            cache.update = updated
-        except AttributeError:
-            return
-        self._caches.append(cache)
-
-    def _with_dropped(self, watch: attention.AttentionWatch, point: str, held: torch.Tensor) -> torch.Tensor | None:
-        """The keys or values so far, with those that a sliding cache no longer holds; nothing where its rows were moved."""
-        name, dropped = f"{watch.name}:{point}", watch.dropped(held.shape[-2])
-        known = self._slid.get(name)
-        if dropped and known is not None:
-            kept = known[..., dropped:, :]
-            if kept.shape != held[..., : kept.shape[-2], :].shape or not torch.equal(kept, held[..., : kept.shape[-2], :]):
-                return None
-            held = torch.cat((known[..., :dropped, :], held), dim=-2)
-        elif dropped:
-            return None
-        self._slid[name] = held.detach().clone()
-        return held
 
     def _flex(self, query: torch.Tensor, key: torch.Tensor, block_mask: Any) -> None:
         if self._watches:
@@ -392,13 +349,8 @@ class Recorder:
     # ---- the manifest ---------------------------------------------------------------------------------------------
 
     def _manifest(self, steps: list[dict[str, Any]]) -> dict[str, Any]:
-        device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
         found: dict[str, Any] = {
-            "format": "parscope-trace/1",
-            "producer": _producer(),
-            "model": _config_json(self.config),
-            "dtype": backends.run_dtype(self._model),
-            "device": str(device),
+            **manifest.of_model(self._model, self.config),
             "world_size": self._world,
             "tensor_parallel": self._tp,
             "steps": steps,
@@ -412,42 +364,7 @@ class Recorder:
         if self._placed:
             found["placements"] = self._placed
         elif self._tp == 1:
-            summed = self._weight_sums()
+            summed = manifest.weight_sums(self._model, self._decoder, self._weights)
             if summed:
                 found["weights"] = summed
         return found
-
-    def _weight_sums(self) -> dict[str, Any]:
-        parameters = list(self._model.named_parameters(remove_duplicate=False))
-        size = sum(p.numel() * p.element_size() for _, p in parameters)
-        if self._weights is False or (self._weights is None and size > _CHECKSUM_LIMIT):
-            return {}
-        found = {}
-        for path, parameter in parameters:
-            values = plain(parameter)
-            found[canonical(path, self._decoder)] = {
-                "dtype": str(parameter.dtype).removeprefix("torch."),
-                "shape": list(parameter.shape),
-                "crc32": f"{zlib.crc32(raw_bytes(values)):08x}",
-            }
-        return found
-
-
-def _config_json(config: Any) -> dict[str, Any] | None:
-    """The model's config.json, as its own code would write it."""
-    if config is None:
-        return None
-    if hasattr(config, "to_json_string"):
-        written: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
-        return written
-    fields = config if isinstance(config, dict) else vars(config)
-    return {k: v for k, v in fields.items() if isinstance(v, (str, int, float, bool, list, dict, type(None)))}
-
-
-def _producer() -> str:
-    parts = [f"parscope_capture {VERSION}"]
-    try:
-        parts.append(f"transformers {version('transformers')}")
-    except PackageNotFoundError:
-        pass
-    return " / ".join([*parts, f"torch {torch.__version__}"])

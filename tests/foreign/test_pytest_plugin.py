@@ -50,12 +50,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_pytest(folder: Path, *words: str, **environment: str) -> str:
-    # Here the package is on PYTHONPATH; where it is installed, its entry point loads the plugin.
+    # Here the package is on PYTHONPATH; where it is installed, its entry point loads the plugin. Both at once is an error, and
+    # `pip install ./capture` leaves an entry point in the checkout.
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "parscope_capture.pytest", "-p", "no:cacheprovider", str(folder), *words],
         capture_output=True,
         text=True,
-        env={k: v for k, v in os.environ.items() if k != "PARSCOPE"} | environment,
+        env={k: v for k, v in os.environ.items() if k != "PARSCOPE"} | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | environment,
         cwd=folder,
     )
     return done.stdout + done.stderr
