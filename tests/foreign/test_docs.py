@@ -36,6 +36,7 @@ def check_console(text: str) -> None:
 def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make("qwen2", "float32", tmp_path / "Qwen2-tiny")
+    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
     found = blocks(page)
     assert {kind for kind, _ in found} == {"python", "console"}
     import parscope_capture.pytest as plugin
