@@ -21,8 +21,8 @@ endif()
 install(DIRECTORY docs/schema DESTINATION share/parscope)
 install(FILES README.md CHANGELOG.md LICENSE DESTINATION share/doc/parscope)
 install(DIRECTORY docs/ DESTINATION share/doc/parscope/docs PATTERN schema EXCLUDE)
-install(DIRECTORY capture DESTINATION share/parscope PATTERN __pycache__ EXCLUDE PATTERN build EXCLUDE
-  PATTERN "*.egg-info" EXCLUDE)
+install(FILES capture/pyproject.toml capture/README.md DESTINATION share/parscope/capture)
+install(DIRECTORY capture/parscope_capture DESTINATION share/parscope/capture FILES_MATCHING PATTERN "*.py" PATTERN py.typed)
 install(CODE [[
   set(prefix "$ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}")
   foreach(pair bash:bash-completion/completions/parscope zsh:zsh/site-functions/_parscope
