@@ -119,9 +119,6 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path)
   auto both = std::make_shared<std::pair<std::shared_ptr<const void>, std::shared_ptr<Storage>>>(
       std::move(file.mapping_), std::move(storage));
   file.mapping_ = std::move(both);
-  file.mapped_ = {static_cast<const std::byte*>(mapping), size};
-  file.device_ = status.st_dev;
-  file.inode_ = status.st_ino;
   return file;
 }
 
