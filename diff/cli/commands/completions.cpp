@@ -67,7 +67,7 @@ std::string zsh() {
     out += "    " + std::string(get().name) + ") _arguments -S";
     for (const Option& o : get().options) {
       out += " '" + std::string(o.name) + "[" + brief(o.help) + "]";
-      if (!o.value.empty()) out += ":" + std::string(o.value) + ":_files";
+      if (o.takes_word()) out += ":" + std::string(o.value) + ":_files";
       out += "'";
     }
     out += " '*:file:_files' ;;\n";
@@ -88,7 +88,7 @@ std::string fish() {
       out += "complete -c parscope -n '__fish_seen_subcommand_from " + name + "' " +
              (is_long ? "-l " + std::string(o.name.substr(2))
                       : "-s " + std::string(o.name.substr(1))) +
-             (o.value.empty() ? "" : " -r") + " -d '" + brief(o.help) + "'\n";
+             (o.takes_word() ? " -r" : "") + " -d '" + brief(o.help) + "'\n";
     }
   }
   return out;
