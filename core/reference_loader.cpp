@@ -45,22 +45,31 @@ std::string preload_torch(const fs::path& lib) {
   return "";
 }
 
-// What was tried, for whoever has to mend it.
-Error no_torch(const fs::path& reference, const std::string& first_reason, bool asked_python) {
-  std::string tried;
+// What to do, and what was tried, for whoever has to mend it.
+Error no_torch(const fs::path& reference, const std::string& reason, bool asked_python) {
   const std::string wants = torch_version_built_for();
+  const std::string remedy = "pip install torch" + (wants.empty() ? "" : "==" + wants) +
+                             ", or set PARSCOPE_TORCH to a torch folder" +
+                             (wants.empty() ? "" : " of that version") +
+                             " (parscope doctor says more)";
+  std::string tried;
+  // A build tree knows a LibTorch that is none of these places: then the loader's reason counts.
+  bool missing = reason.find("torch_cpu.so") != std::string::npos;
   for (const TorchPlace& place : torch_places(asked_python)) {
     std::string found = place.lib.empty() ? "none" : place.lib.string();
     if (!place.version.empty()) found += " (torch " + place.version + ")";
-    tried += (tried.empty() ? "" : "; ") + place.how + ": " + found;
+    tried += (tried.empty() ? "" : ", ") + place.how + ": " + found;
+    missing = missing && place.lib.empty();
   }
-  return machine_error(
-      reference.string(),
-      "the reference, or LibTorch under it, does not load; set PARSCOPE_TORCH to a "
-      "torch folder" +
-          (wants.empty() ? "" : " of version " + wants) +
-          ", or run ./dev build (parscope doctor says more)",
-      "", first_reason + " [tried " + tried + "]");
+  if (missing) {
+    return machine_error("LibTorch" + (wants.empty() ? "" : " " + wants),
+                         "this command needs it, and it is not here; " + remedy, "", tried);
+  }
+  return machine_error(reference.string(),
+                       "does not load" +
+                           (wants.empty() ? "" : ", and was built for LibTorch " + wants) + "; " +
+                           remedy,
+                       "", reason + " [" + tried + "]");
 }
 
 // The library as it finds LibTorch by itself (a build tree), else with LibTorch from elsewhere.

@@ -124,23 +124,18 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path)
   if (mapping == MAP_FAILED) return machine_error(where, "cannot be mapped", "", errno_text(error));
   storage->mapping = mapping;
   storage->mapped_bytes = size;
-  const std::span<const std::byte> mapped(static_cast<const std::byte*>(mapping), size);
-  std::span<const std::byte> plain = mapped;
-  if (PackedFile::is_one(mapped)) {
-    PS_TRY(UnpackedFile unpacked, UnpackedFile::of(mapped, where));
+  std::span<const std::byte> bytes(static_cast<const std::byte*>(mapping), size);
+  if (PackedFile::is_one(bytes)) {
+    PS_TRY(UnpackedFile unpacked, UnpackedFile::of(bytes, where));
     storage = std::make_shared<Storage>();  // the packed file is no longer needed
     storage->unpacked.emplace(std::move(unpacked));
-    plain = storage->unpacked->bytes();
+    bytes = storage->unpacked->bytes();
   }
-  PS_TRY(SafetensorsFile file, parse(plain, where));
+  PS_TRY(SafetensorsFile file, parse(bytes, where));
   // The copies made while parsing and the mapping live together from here on.
   auto both = std::make_shared<std::pair<std::shared_ptr<const void>, std::shared_ptr<Storage>>>(
       std::move(file.mapping_), std::move(storage));
   file.mapping_ = std::move(both);
-  if (plain.data() != mapping) return file;
-  file.mapped_ = mapped;
-  file.device_ = status.st_dev;
-  file.inode_ = status.st_ino;
   return file;
 }
 

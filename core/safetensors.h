@@ -12,7 +12,6 @@
 #include <string_view>
 #include <vector>
 
-#include "core/file_reader.h"
 #include "core/packing.h"
 #include "core/result.h"
 #include "core/tensor.h"
@@ -36,13 +35,9 @@ class SafetensorsFile {
   const TensorView* find(std::string_view name) const;            // null when absent
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& where() const { return where_; }
-  // Reads what the views show without touching their pages; of a plain file that was opened.
-  FileReader reader() const { return {where_, mapped_, device_, inode_}; }
 
  private:
   std::string where_;
-  std::span<const std::byte> mapped_;
-  std::uint64_t device_ = 0, inode_ = 0;
   std::shared_ptr<const void> mapping_;  // shared: copies of the file keep the views alive
   std::vector<Entry> entries_;
   std::map<std::string, std::size_t, std::less<>> index_;

@@ -91,6 +91,7 @@ TEST_F(StandInDriver, NoDeviceIsVisible) {
   EXPECT_EQ(hidden["state"], "note");
   EXPECT_EQ(hidden["found"], "a driver for CUDA 13.2, and no device: CUDA_VISIBLE_DEVICES is ''");
   expect_in(hidden, "fix", "unset it");
+  expect_in(gpu({"CUDA_VISIBLE_DEVICES=-1"}), "found", "CUDA_VISIBLE_DEVICES is '-1'");
   if (std::getenv("CUDA_VISIBLE_DEVICES") != nullptr) return;  // it would be named here, too
   const auto none = gpu({"STAND_IN_INIT=100"});
   EXPECT_EQ(none["found"], "a driver for CUDA 13.2, and no device");

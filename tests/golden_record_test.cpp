@@ -35,6 +35,10 @@ Ran record(const fs::path& run, const fs::path& golden, std::vector<std::string>
   return run_parscope(words);
 }
 
+fs::path model_of(const fs::path& golden) {
+  return nlohmann::json::parse(get_file(golden / "golden.json"))["model"].get<std::string>();
+}
+
 TEST(GoldenRecord, ARunIsKeptWithItsOriginAndVerifiedByTheModel) {
   PS_NEEDS_REFERENCE();
   for (const bool digest : {false, true}) {
@@ -57,6 +61,19 @@ TEST(GoldenRecord, ARunIsKeptWithItsOriginAndVerifiedByTheModel) {
         said["cases"][0]["message"].get<std::string>().find("computed again and within bounds"),
         std::string::npos);
   }
+}
+
+TEST(GoldenRecord, TheModelIsFoundFromAFolderThatWasNotThere) {
+  const TempDir dir;
+  const std::string words = " golden record '" + (model_dir() / "expected").string() +
+                            "' -o golden/new --model '" + model_dir().string() + "'";
+  ASSERT_EQ(run_program({"/bin/sh", "-c",
+                         "cd '" + dir.path().string() + "' && " + parscope_program() + words})
+                .code,
+            0);
+  const fs::path model = model_of(dir / "golden" / "new");
+  EXPECT_TRUE(model.is_relative());
+  EXPECT_TRUE(fs::exists(dir / "golden" / "new" / model / "config.json")) << model;
 }
 
 TEST(GoldenRecord, ANumberThatWasEditedMakesTheCaseFail) {
@@ -145,7 +162,10 @@ TEST(GoldenRecord, AnotherRunIsHeldToItAndTheChangeIsNamed) {
     const TempDir dir;
     std::vector<std::string> more;
     if (digest) more.emplace_back("--digest");
+    more.insert(more.end(), {"--model", model_dir().string()});
     ASSERT_EQ(record(model_dir() / "expected", dir / "golden", more).code, 0);
+    more.resize(more.size() - 2);
+    const fs::path model = model_of(dir / "golden");
     const std::string point = "model.layers.1.mlp.down_proj";
     change_run(dir / "worse", point, 33, 3.0F);
     const Ran same =
@@ -161,6 +181,7 @@ TEST(GoldenRecord, AnotherRunIsHeldToItAndTheChangeIsNamed) {
     EXPECT_EQ(get_file(dir / "golden" / "golden.json"), before);
     more.emplace_back("--update");
     EXPECT_EQ(record(dir / "worse", dir / "golden", more).code, 0);
+    EXPECT_EQ(model_of(dir / "golden"), model) << "the golden has forgotten its model";
     EXPECT_EQ(run_parscope({"golden", "verify", dir / "golden", "--against", dir / "worse"}).code,
               0);
   }
@@ -238,13 +259,15 @@ TEST(Completions, NameEveryCommandInEveryShell) {
     EXPECT_NE(ran.out.find(option), std::string::npos) << shell;
   }
   const TempDir dir;
-  put_file(dir / "c.bash", run_parscope({"completions", "bash"}).out +
-                               "COMP_WORDS=(parscope con); COMP_CWORD=1; _parscope; "
-                               "echo \"${COMPREPLY[@]}\"\n"
-                               "COMP_WORDS=(parscope golden --dig); COMP_CWORD=2; _parscope; "
-                               "echo \"${COMPREPLY[@]}\"\n");
+  std::string script = run_parscope({"completions", "bash"}).out;
+  for (const char* words :
+       {"con", "help lin", "golden --dig", "golden ''", "golden record ''", "check --dtype b"}) {
+    script += "COMP_WORDS=(parscope " + std::string(words) +
+              "); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _parscope; echo \"${COMPREPLY[@]}\"\n";
+  }
+  put_file(dir / "c.bash", script);
   const Ran bash = run_program({"/bin/bash", dir / "c.bash"});
-  EXPECT_EQ(bash.out, "convert\n--digest\n") << bash.err;
+  EXPECT_EQ(bash.out, "convert\nlint\n--digest\nverify record\n\nbf16\n") << bash.err;
   expect_bad_input(run_parscope({"completions", "tcsh"}), "does not know this shell");
 }
 

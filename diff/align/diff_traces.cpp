@@ -132,7 +132,6 @@ class Differ {
     out.resize(step.pairs.size());
     const IgnoredCells ignored =
         step.expected != nullptr ? IgnoredCells(*step.expected) : IgnoredCells(TraceStep());
-    const Files files = {reader_of(step.candidate), reader_of(step.expected)};
     ignored_.push_back(ignored);
     const auto cells = [](const Pair& p) {
       return p.candidate != nullptr ? p.candidate->count() : std::int64_t{0};
@@ -144,22 +143,14 @@ class Differ {
     parallel_for(static_cast<std::int64_t>(step.pairs.size()), options_.threads,
                  [&](std::int64_t i) {
                    const auto k = static_cast<std::size_t>(i);
-                   if (!large(step.pairs[k])) out[k] = judge(step.pairs[k], ignored, files, 1);
+                   if (!large(step.pairs[k])) out[k] = judge(step.pairs[k], ignored, 1);
                  });
     for (std::size_t k = 0; k < step.pairs.size(); ++k) {
-      if (large(step.pairs[k])) out[k] = judge(step.pairs[k], ignored, files, options_.threads);
+      if (large(step.pairs[k])) out[k] = judge(step.pairs[k], ignored, options_.threads);
     }
   }
 
-  struct Files {
-    FileReader candidate, expected;
-  };
-  static FileReader reader_of(const TraceStep* step) {
-    return step != nullptr ? step->tensors->reader() : FileReader();
-  }
-
-  Judged judge(const Pair& pair, const IgnoredCells& ignored, const Files& files,
-               int threads) const {
+  Judged judge(const Pair& pair, const IgnoredCells& ignored, int threads) const {
     Judged out;
     PointRow& row = out.row;
     const TensorView& shown = pair.candidate != nullptr ? *pair.candidate : *pair.expected;
@@ -194,8 +185,6 @@ class Differ {
     options.bound = bound_for(pair.point, *pair.candidate, *pair.expected);
     options.ignore = marks ? &marks_view : nullptr;
     options.threads = threads;
-    options.candidate_file = &files.candidate;
-    options.expected_file = &files.expected;
     out.compared = compare(match->view, match->expected, options);
     const Comparison& c = out.compared;
     row.max_abs = c.max_abs;

@@ -4,9 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
-#include <sys/mman.h>
 #include <type_traits>
-#include <unistd.h>
 
 namespace ps {
 
@@ -25,45 +23,6 @@ void touch_pages(const TensorView& view, std::int64_t begin, std::int64_t end) {
 }
 
 constexpr std::int64_t kWindow = 16 * kChunk;  // cells whose pages are touched at once
-
-// The cells of both sides that come next, in buffers that stay in the cache. Nothing where the
-// tensors are no files' or these cannot be read.
-class Window {
- public:
-  static constexpr std::int64_t kCells = 64 * kChunk;
-  explicit Window(const BlockInputs& in) : in_(in) {
-    on_ = in.options.candidate_file != nullptr && in.options.expected_file != nullptr;
-    if (!on_) return;
-    const auto bytes = static_cast<std::size_t>(kCells * (size_a() + size_b()));
-    buffer_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
-  }
-  bool on() const { return on_; }
-  template <class T>
-  void fill(std::int64_t begin, std::int64_t end, ChunkReader<T>& reader) {
-    std::byte* a = buffer_.get();
-    std::byte* b = a + kCells * size_a();
-    on_ = in_.options.candidate_file->read(part(in_.a, begin, end), a) &&
-          in_.options.expected_file->read(part(in_.b, begin, end), b);
-    if (on_) {
-      reader.take_from(a, b, begin);
-    } else {
-      reader.take_from(in_.a.bytes.data(), in_.b.bytes.data(), 0);
-    }
-  }
-
- private:
-  std::int64_t size_a() const { return size_of(in_.a.dtype); }
-  std::int64_t size_b() const { return size_of(in_.b.dtype); }
-  static std::span<const std::byte> part(const TensorView& v, std::int64_t begin,
-                                         std::int64_t end) {
-    const std::int64_t size = size_of(v.dtype);
-    return v.bytes.subspan(static_cast<std::size_t>(begin * size),
-                           static_cast<std::size_t>((end - begin) * size));
-  }
-  const BlockInputs& in_;
-  bool on_ = false;
-  std::unique_ptr<std::byte[]> buffer_;
-};
 
 template <class T>
 std::int64_t max_ulp(const Kernels& kernels, DType type, const T* a, const T* b, std::int64_t n) {
@@ -209,13 +168,9 @@ BlockResult gather_block(const BlockInputs& in, std::int64_t block, BlockHints& 
   rules.cell_bytes_b = size_of(in.b.dtype);
   double largest = std::isfinite(known.max_abs) ? known.max_abs : 0;  // as the loops round it
   const auto [block_begin, block_end] = span_of(in, block);
-  Window window(in);
   for (std::int64_t begin = block_begin; begin < block_end; begin += kChunk) {
     const std::int64_t n = std::min(kChunk, block_end - begin);
-    if (window.on() && (begin - block_begin) % Window::kCells == 0) {
-      window.fill(begin, std::min(begin + Window::kCells, block_end), *reader);
-    }
-    if (!window.on() && (begin - block_begin) % kWindow == 0) {
+    if ((begin - block_begin) % kWindow == 0) {
       touch_pages(in.a, begin + kWindow, std::min(begin + 2 * kWindow, block_end));
       touch_pages(in.b, begin + kWindow, std::min(begin + 2 * kWindow, block_end));
     }

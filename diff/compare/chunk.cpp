@@ -68,26 +68,13 @@ void ChunkCounts::add(const ChunkCounts& later) {
 template <class T>
 ChunkReader<T>::ChunkReader(const TensorView& a, const TensorView& b, const TensorView* ignore,
                             const Kernels& kernels)
-    : a_(a),
-      b_(b),
-      a_data_(a.bytes.data()),
-      b_data_(b.bytes.data()),
-      ignore_(ignore),
-      kernels_(kernels),
-      loops_([&]() -> const Loops<T>& {
+    : a_(a), b_(b), ignore_(ignore), kernels_(kernels), loops_([&]() -> const Loops<T>& {
         if constexpr (std::is_same_v<T, float>) {
           return kernels.f32;
         } else {
           return kernels.f64;
         }
       }()) {}
-
-template <class T>
-void ChunkReader<T>::take_from(const std::byte* a, const std::byte* b, std::int64_t first) {
-  a_data_ = a;
-  b_data_ = b;
-  first_ = first;
-}
 
 template <class T>
 const T* ChunkReader<T>::widen(const TensorView& view, const std::byte* from, std::int64_t n,

@@ -35,14 +35,8 @@ class ChunkReader {
     std::int64_t padded = 0;
     bool equal = false;  // not one bit differs
   };
-  // Where cells [first, ...) lie from now on, instead of in the tensors.
-  void take_from(const std::byte* a, const std::byte* b, std::int64_t first);
-  const std::byte* cell_a(std::int64_t i) const {
-    return a_data_ + (i - first_) * size_of(a_.dtype);
-  }
-  const std::byte* cell_b(std::int64_t i) const {
-    return b_data_ + (i - first_) * size_of(b_.dtype);
-  }
+  const std::byte* cell_a(std::int64_t i) const { return a_.bytes.data() + i * size_of(a_.dtype); }
+  const std::byte* cell_b(std::int64_t i) const { return b_.bytes.data() + i * size_of(b_.dtype); }
   // Cells [begin, begin + n), n <= kChunk, with ignored ones taken out. Valid until the next
   // read().
   Chunk read(std::int64_t begin, std::int64_t n, ChunkCounts& counts);
@@ -62,9 +56,6 @@ class ChunkReader {
 
   const TensorView& a_;
   const TensorView& b_;
-  const std::byte* a_data_;
-  const std::byte* b_data_;
-  std::int64_t first_ = 0;
   const TensorView* ignore_;
   const Kernels& kernels_;
   const Loops<T>& loops_;

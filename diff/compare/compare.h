@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <string>
 
-#include "core/file_reader.h"
 #include "core/tensor.h"
 
 namespace ps {
@@ -59,9 +58,6 @@ struct CompareOptions {
   // 1 = do not compare this cell; uint8 or bool, the tensor's number of axes, each its size or 1.
   const TensorView* ignore = nullptr;
   int threads = 0;  // 0 = one a core; the result does not depend on it
-  // The files that the tensors are mapped from, or null: read in place of their pages.
-  const FileReader* candidate_file = nullptr;
-  const FileReader* expected_file = nullptr;
 };
 
 // Cells of one side by class, ignored cells left out. Classes are those of the tensor's own type.

@@ -73,6 +73,18 @@ PS_INLINE typename L::Doubles add_square(typename L::Doubles sum, const typename
 #endif
   return sum + x * x;
 }
+// sum - x * y, rounded once where the machine can: for sums whose last bits do not matter.
+template <class L>
+PS_INLINE typename L::Floats less_product(typename L::Floats sum, const typename L::Floats& x,
+                                          const typename L::Floats& y) {
+#if defined(__x86_64__) && !defined(__clang__)
+  if constexpr (L::kWords >= 8) {
+    asm("vfnmadd231ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
+    return sum;
+  }
+#endif
+  return sum - x * y;
+}
 template <class L>
 PS_INLINE typename L::Doubles absolute(const typename L::Doubles& v) {
   return bits<typename L::Doubles>(bits<typename L::Longs>(v) & 0x7fffffffffffffff);

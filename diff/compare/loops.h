@@ -103,38 +103,67 @@ PS_INLINE typename L::Doubles bound_of(const typename L::Doubles& b, const Chunk
 // begins at k + kBucketBias; below 2^-53 there are no buckets.
 constexpr std::uint8_t kBucketBias = 36;
 
-// Adds the errors of a chunk to the histogram: one comparison and one addition for each vector of
-// bytes, for the buckets between the least error and the largest.
+// What the bytes of a chunk's errors tell of it.
+struct BucketRange {
+  std::int64_t above_zero = 0;
+  int low = kHistogramBuckets - 1, top = 0;  // those of the least and the largest error
+};
 template <class L>
-PS_INLINE void add_buckets(const std::uint8_t* buckets, std::int64_t n, Tally& tally) {
+PS_INLINE BucketRange range_of(const std::uint8_t* buckets, std::int64_t n) {
   using Bytes = typename L::Bytes;
-  using SignedBytes = typename L::SignedBytes;
-  constexpr int kBytes = sizeof(Bytes);
-  Bytes most = {}, least = ~Bytes{};
-  for (std::int64_t i = 0; i < n; i += kBytes) {
+  static_assert(kChunk / sizeof(Bytes) < 256);  // a byte counts the vectors
+  Bytes count = {}, most = {}, least = ~Bytes{};
+  for (std::int64_t i = 0; i < n; i += static_cast<std::int64_t>(sizeof(Bytes))) {
     const auto bucket = load<Bytes>(buckets + i);
     // One less than the bucket; bucket 0 goes to the far end.
     const Bytes above = bucket - static_cast<std::uint8_t>(kBucketBias + 1);
     most = bucket > most ? bucket : most;
     least = above < least ? above : least;
+    count += bucket == Bytes{} ? Bytes{} : Bytes{} + 1;
   }
-  int top = 0, low = kHistogramBuckets - 1;
-  for (int lane = 0; lane < kBytes; ++lane) {
-    top = std::max(top, most[lane] - kBucketBias);
-    low = std::min(low, least[lane] + 1);
+  BucketRange out;
+  alignas(64) std::uint8_t counts[sizeof(Bytes)], tops[sizeof(Bytes)], lows[sizeof(Bytes)];
+  store(counts, count);
+  store(tops, most);
+  store(lows, least);
+  for (std::size_t lane = 0; lane < sizeof(Bytes); ++lane) {
+    out.above_zero += counts[lane];
+    out.top = std::max(out.top, tops[lane] - kBucketBias);
+    out.low = std::min(out.low, lows[lane] + 1);
   }
-  top = std::min(top, kHistogramBuckets - 1);
-  for (int k = std::max(low, 2); k <= top; ++k) {
-    const SignedBytes below = static_cast<std::int8_t>(k - 1 + kBucketBias) - SignedBytes{};
+  out.top = std::min(out.top, kHistogramBuckets - 1);
+  return out;
+}
+
+// Adds the errors of a chunk to the histogram: one comparison and one addition for each vector of
+// bytes, for the buckets from `low` to the largest error's, four buckets at a time.
+template <class L>
+PS_INLINE void add_buckets(const std::uint8_t* buckets, std::int64_t n, int low, int top,
+                           Tally& tally) {
+  using Bytes = typename L::Bytes;
+  using SignedBytes = typename L::SignedBytes;
+  constexpr int kBytes = sizeof(Bytes), kAtOnce = 4;
+  // What is in `low` or above is above all buckets below it, too.
+  low = std::max(low, 2);
+  for (int first = low; first <= top; first += kAtOnce) {
+    const auto below = static_cast<std::int8_t>(first - 1 + kBucketBias) - SignedBytes{};
     for (int part = 0; part < 64; part += kBytes) {
-      Bytes count = {};
-#pragma GCC unroll 4
+      Bytes counts[kAtOnce] = {};
       for (std::int64_t i = part; i < n; i += 64) {
-        count += load<SignedBytes>(buckets + i) > below ? Bytes{} + 1 : Bytes{};
+        const auto bucket = load<SignedBytes>(buckets + i);
+#pragma GCC unroll 4
+        for (int k = 0; k < kAtOnce; ++k) {
+          counts[k] += bucket > below + static_cast<std::int8_t>(k) ? Bytes{} + 1 : Bytes{};
+        }
       }
-      // What is in `low` or above is above all buckets below it, too.
-      for (int j = k == low ? 2 : k; j <= k; ++j) {
-        store(tally.at_least[j] + part, load<Bytes>(tally.at_least[j] + part) + count);
+      const auto add = [&](int bucket, const Bytes& count) {
+        std::uint8_t* to = tally.at_least[bucket] + part;
+        store(to, load<Bytes>(to) + count);
+      };
+      for (int j = 2; first == low && j < low; ++j) add(j, counts[0]);
+#pragma GCC unroll 4
+      for (int k = 0; k < kAtOnce; ++k) {
+        if (first + k <= top) add(first + k, counts[k]);
       }
     }
   }
@@ -156,7 +185,13 @@ PS_INLINE void buckets_of(const float* errors, std::int64_t n, std::uint8_t* buc
 
 // What can be told from the errors as floats, which are a rounding away from what they are: `beats`
 // and `more_ulps` may be said where it is not so, never the reverse. As whole numbers, floats
-// without sign are in order, infinity and NaN last; one less puts 0 at the far end.
+// without sign are in order, infinity and NaN last; one less puts 0 at the far end. Returns how
+// many errors are not 0, or -1: those whose bytes are not. Only what is cheap is asked for each
+// cell, and what it leaves open is looked at again:
+// - An error is infinite or NaN wherever a cell is. A cell at or beyond the lowest has another as
+//   large as half of it beside it, or an error as large.
+// - An error below 2^-125 has no byte of its own; one other than 0 has a cell below 2^-101.
+// - With e <= t |b|, t = s / (1 + s), min(|a|, |b|) >= |b| - e, and so e <= s min(|a|, |b|).
 template <class L>
 PS_INLINE std::int64_t judge_cells(const float* a, const float* b, std::int64_t n,
                                    const ChunkRules& rules, std::uint8_t* buckets,
@@ -167,13 +202,12 @@ PS_INLINE std::int64_t judge_cells(const float* a, const float* b, std::int64_t 
   constexpr double kLess = 1 - 0x1p-20;
   const auto cut = [](double x) { return static_cast<float>(x < 0x1p126 ? x : 0x1p126); };
   const float atol = cut(rules.best * rules.bound.atol * kLess);
-  const float rtol = cut(rules.best * rules.bound.rtol * kLess);
-  const float ulp_scale = cut(rules.ulp_scale * kLess);
+  const Floats rtol = cut(rules.best * rules.bound.rtol * kLess) - Floats{};
+  const Floats near = cut(rules.ulp_scale / (1 + rules.ulp_scale) * kLess) - Floats{};
   const Floats floor = cut(rules.bound.floor) - Floats{};
-  // Both sides share `top` and `least`, and what an error has over its limits is kept as a number
-  // of steps: the fewer vectors stay alive, the fewer go through memory (AVX2 has 16).
-  Words top = {}, least = ~Words{};
-  Ints most = {}, unequal = {}, beats = {}, ulps = {};
+  Words least = ~Words{};
+  Ints most = {};
+  Floats widest = {}, beats = {}, ulps = {};
   for (std::int64_t i = 0; i < n; i += 4 * L::kWords) {
     Words four = {};  // one byte for each cell of four vectors, in an order of their own
 #pragma GCC unroll 4
@@ -184,43 +218,52 @@ PS_INLINE std::int64_t judge_cells(const float* a, const float* b, std::int64_t 
         __builtin_prefetch(rules.ahead_b + at * rules.cell_bytes_b);
       }
       const auto x = load<Floats>(a + at), y = load<Floats>(b + at);
-      const Words word_x = bits<Words>(x), word_y = bits<Words>(y);
-      top = word_x > top ? word_x : top;
-      top = word_y > top ? word_y : top;
       const Ints e = bits<Ints>(x - y) & 0x7fffffff;
       four |= bits<Words>(e) >> 24 << 8 * part;
       most = e > most ? e : most;
-      unequal += e > 0 ? Ints{} + 1 : Ints{};
-      const Ints size_x = bits<Ints>(x) & 0x7fffffff, size_y = bits<Ints>(y) & 0x7fffffff;
-      const Words less_x = bits<Words>(size_x) - 1, less_y = bits<Words>(size_y) - 1;
+      const Words size_x = bits<Words>(x) & 0x7fffffffu, size_y = bits<Words>(y) & 0x7fffffffu;
+      const Words less_x = size_x - 1, less_y = size_y - 1;
       least = less_x < least ? less_x : least;
       least = less_y < least ? less_y : least;
       const Floats wide = bits<Floats>(size_y) > floor ? bits<Floats>(size_y) : floor;
-      const Floats limit = atol + rtol * wide;
-      const Ints beaten = e - bits<Ints>(limit);
+      widest = wide > widest ? wide : widest;
+      const Floats beaten = less_product<L>(bits<Floats>(e), rtol, wide);
       beats = beaten > beats ? beaten : beats;
-      const Floats near = ulp_scale * bits<Floats>(size_x < size_y ? size_x : size_y);
-      const Ints further = e - bits<Ints>(near);
+      const Floats further = less_product<L>(bits<Floats>(e), near, bits<Floats>(size_y));
       ulps = further > ulps ? further : ulps;
     }
     store(buckets + i, four);
   }
   // Where the types differ, what is special for one of them is looked at again for both.
   const auto word = [](double x) { return bits<std::uint32_t>(static_cast<float>(x)); };
-  const std::uint32_t lowest = std::min(word(rules.a.lowest), word(rules.b.lowest));
   const std::uint32_t normal = std::max(word(rules.a.min_normal), word(rules.b.min_normal));
-  std::int32_t largest = 0;
+  const std::uint32_t subnormal = normal - (normal > 0 ? 1 : 0);
+  const float lowest = static_cast<float>(-std::max(rules.a.lowest, rules.b.lowest) / 2);
+  // One number for all lanes: what any of them found.
+  constexpr int kTiny = 1, kSubnormal = 2, kSpecial = 4, kBeats = 8, kUlps = 16;
+  const auto mark = [](const auto& found, int what) { return bits<Ints>(found) & what; };
+  const Ints marks = mark(least < word(0x1p-101) - 1 - Words{}, kTiny) |
+                     mark(least < subnormal - Words{}, kSubnormal) |
+                     mark(widest >= lowest - Floats{}, kSpecial) |
+                     mark(beats > atol - Floats{}, kBeats) | mark(ulps > Floats{}, kUlps);
+  std::int32_t largest = 0, found = 0;
+#pragma GCC unroll 16
   for (int lane = 0; lane < L::kWords; ++lane) {
     largest = std::max(largest, most[lane]);
-    facts.special |= top[lane] >= lowest;
-    facts.subnormal |= least[lane] + 1 < normal;
-    facts.beats |= beats[lane] > 0;
-    facts.more_ulps |= ulps[lane] > 0;
+    found |= marks[lane];
   }
-  facts.special |= largest >= 0x7f800000;
   facts.max_abs = static_cast<double>(bits<float>(largest));
-  facts.beats |= rules.bound.cells != nullptr;
-  return total(unequal, std::int32_t{0});
+  facts.subnormal = (found & kSubnormal) != 0;
+  facts.beats = (found & kBeats) != 0 || rules.bound.cells != nullptr;
+  facts.more_ulps = (found & kUlps) != 0;
+  facts.special = largest >= 0x7f800000;
+  if (!facts.special && ((found & kSpecial) != 0 || facts.max_abs >= static_cast<double>(lowest))) {
+    facts.special = special<L>(a, n, rules.a) || special<L>(b, n, rules.b);
+  }
+  if ((found & kTiny) == 0) return -1;
+  std::int64_t unequal = 0;
+  for (std::int64_t i = 0; i < n; ++i) unequal += a[i] != b[i] ? 1 : 0;
+  return unequal;
 }
 
 template <class L>
@@ -293,8 +336,9 @@ PS_INLINE void tally_chunk(const T* a, const T* b, std::int64_t n, const ChunkRu
   std::memcpy(tally.aa, aa, sizeof aa);
   std::memcpy(tally.bb, bb, sizeof bb);
   std::memcpy(tally.dd, dd, sizeof dd);
-  tally.unequal += unequal;
-  if (facts.max_abs > 0) add_buckets<L>(buckets, n, tally);
+  const BucketRange range = range_of<L>(buckets, n);
+  tally.unequal += unequal < 0 ? range.above_zero : unequal;
+  if (facts.max_abs > 0) add_buckets<L>(buckets, n, range.low, range.top, tally);
   constexpr int kFull = 255 / (kChunk / 64);  // a byte counts to 255
   if (++tally.chunks == kFull) tally.empty_buckets();
 }

@@ -193,8 +193,9 @@ Result<RecordedResult> record_golden(const Trace& trace, const fs::path& dir,
   fresh.dtype = trace.run_dtype();
   fresh.points = digests_of(trace);
   if (!request.model.empty()) {
-    std::error_code ec;
-    fresh.model = fs::relative(request.model, dir, ec).generic_string();
+    std::error_code ec;  // absolute: of a folder that is not there yet nothing is known otherwise
+    fresh.model =
+        fs::relative(fs::absolute(request.model, ec), fs::absolute(dir, ec), ec).generic_string();
   }
   RecordedResult out;
   out.points = static_cast<std::int64_t>(fresh.points.size());
@@ -204,6 +205,7 @@ Result<RecordedResult> record_golden(const Trace& trace, const fs::path& dir,
     out.existed = true;
     out.changes = changes(fresh.points, fresh.dtype, old);
     if (!out.changes.empty() && !request.update) return out;
+    if (request.model.empty()) fresh.model = old.model;
   } else if (fs::is_directory(dir, ec) && !fs::is_empty(dir, ec)) {
     return bad_input(dir.string(), "is a folder with other things in it", "a new or empty folder");
   }

@@ -2,7 +2,7 @@
  *   cc -shared -fPIC -o libcuda.so.1 stand_in_driver.c
  *   LD_LIBRARY_PATH=. STAND_IN_SM=90 parscope doctor
  * STAND_IN_SM is the card's architecture (90), STAND_IN_CUDA the driver's version (13020), STAND_IN_INIT what cuInit returns (0). As
- * NVIDIA's does, it knows no device where CUDA_VISIBLE_DEVICES is there and empty. */
+ * NVIDIA's does, it knows no device where CUDA_VISIBLE_DEVICES is there and empty, or begins with -1. */
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@ static int given(const char* name, int otherwise) {
 int cuInit(unsigned flags) {
   const char* visible = getenv("CUDA_VISIBLE_DEVICES");
   (void)flags;
-  return visible && !*visible ? 100 : given("STAND_IN_INIT", 0);
+  return visible && (!*visible || atoi(visible) < 0) ? 100 : given("STAND_IN_INIT", 0);
 }
 int cuDriverGetVersion(int* version) {
   *version = given("STAND_IN_CUDA", 13020);

@@ -181,6 +181,14 @@ Line gpu() {
   return {"GPU", fix.empty() ? State::kOk : State::kNote, found, fix};
 }
 
+// The places that were tried have lines of their own.
+std::string does_not_load(const Error& error, const std::string& wants) {
+  if (error.where.starts_with("LibTorch"))
+    return " needs LibTorch " + wants + ", which is not here";
+  const std::string reason = error.found.substr(0, error.found.find(" ["));
+  return " does not load: " + (reason.empty() ? error.where + " " + error.what : reason);
+}
+
 std::vector<Line> torch() {
   std::vector<Line> out;
   const Result<fs::path> reference = find_reference();
@@ -196,19 +204,19 @@ std::vector<Line> torch() {
                      *loaded + (wants.empty() ? "" : " (built for " + wants + ")"), ""});
       return out;
     }
-    out.push_back(
-        {"reference", State::kMissing,
-         reference->lexically_normal().string() + " does not load: " + loaded.error().found,
-         "LibTorch" + (wants.empty() ? "" : " " + wants) + " is missing or another version"});
+    out.push_back({"reference", State::kMissing,
+                   reference->lexically_normal().string() + does_not_load(loaded.error(), wants),
+                   "pip install torch" + (wants.empty() ? "" : "==" + wants) +
+                       ", or PARSCOPE_TORCH=DIR with include/ and lib/ of it"});
   }
+  const char* given = std::getenv("PARSCOPE_TORCH");
   for (const TorchPlace& place : torch_places(true)) {
-    out.push_back({"LibTorch", State::kNote,
-                   place.how + ": " + (place.lib.empty() ? "none" : place.lib.string()) +
-                       (place.version.empty() ? "" : " (torch " + place.version + ")"),
-                   ""});
+    std::string found = place.how;
+    if (place.how == "PARSCOPE_TORCH" && given != nullptr) found += "=" + std::string(given);
+    found += ": " + (place.lib.empty() ? "none" : place.lib.string());
+    if (!place.version.empty()) found += " (torch " + place.version + ")";
+    out.push_back({"LibTorch", State::kNote, found, ""});
   }
-  out.back().fix = "pip install torch" + (wants.empty() ? "" : "==" + wants) +
-                   ", or PARSCOPE_TORCH=DIR with include/ and lib/ of it";
   return out;
 }
 

@@ -136,7 +136,8 @@ Result<int> record_command(const Arguments& arguments) {
   for (const GoldenChange& c : made.changes) out += "changed  " + c.point + " " + c.what + "\n";
   if (!made.written) {
     print(out + dir + ": " + std::to_string(made.changes.size()) +
-          " points have changed; the golden was left as it is (--update replaces it)\n");
+          (made.changes.size() == 1 ? " point has" : " points have") +
+          " changed; the golden was left as it is (--update replaces it)\n");
     return 1;
   }
   if (!arguments.has("--quiet")) {
