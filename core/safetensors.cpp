@@ -3,11 +3,13 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <optional>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
 
+#include "core/packed.h"
 #include "core/safetensors_header.h"
 #include "core/temp_file.h"
 
@@ -18,10 +20,12 @@ namespace {
 constexpr std::int64_t kLengthBytes = 8;
 constexpr std::uint64_t kLongestHeader = 100'000'000;  // the official reader's limit
 
-// What the views of a file point into: the mapping, and copies of tensors that lie unaligned in it.
+// What the views of a file point into: the mapping, of the file or of what was unpacked, and copies
+// of tensors that lie unaligned in it.
 struct Storage {
   void* mapping = nullptr;
   std::size_t mapped_bytes = 0;
+  std::optional<UnpackedFile> unpacked;
   std::vector<std::uint64_t> copies;
 
   Storage() = default;
@@ -94,6 +98,12 @@ std::vector<SafetensorsFile::Entry> make_views(std::vector<TensorHeader> tensors
 
 }  // namespace
 
+bool is_safetensors_name(const std::filesystem::path& path) {
+  constexpr std::string_view kEnding = ".safetensors";
+  if (path.extension() == kEnding) return true;
+  return path.extension() == kPackedEnding && path.stem().extension() == kEnding;
+}
+
 Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
   const std::string where = path.string();
   // Not blocking: a named pipe would otherwise wait for a writer that may never come.
@@ -114,7 +124,14 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path)
   if (mapping == MAP_FAILED) return machine_error(where, "cannot be mapped", "", errno_text(error));
   storage->mapping = mapping;
   storage->mapped_bytes = size;
-  PS_TRY(SafetensorsFile file, parse({static_cast<const std::byte*>(mapping), size}, where));
+  std::span<const std::byte> bytes(static_cast<const std::byte*>(mapping), size);
+  if (PackedFile::is_one(bytes)) {
+    PS_TRY(UnpackedFile unpacked, UnpackedFile::of(bytes, where));
+    storage = std::make_shared<Storage>();  // the packed file is no longer needed
+    storage->unpacked.emplace(std::move(unpacked));
+    bytes = storage->unpacked->bytes();
+  }
+  PS_TRY(SafetensorsFile file, parse(bytes, where));
   // The copies made while parsing and the mapping live together from here on.
   auto both = std::make_shared<std::pair<std::shared_ptr<const void>, std::shared_ptr<Storage>>>(
       std::move(file.mapping_), std::move(storage));

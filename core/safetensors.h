@@ -1,6 +1,7 @@
 // Safetensors files. The reader maps the file and is total: any bytes give a file or an Error, and
 // every tensor it hands out lies inside the mapping, has the bytes its shape asks for, and shares
-// none with another. The writer streams to a temporary name, syncs, and renames on close.
+// none with another. A packed file (core/packed.h) is first unpacked into a temporary one. The
+// writer streams to a temporary name, syncs, and renames on close.
 #pragma once
 
 #include <filesystem>
@@ -11,10 +12,14 @@
 #include <string_view>
 #include <vector>
 
+#include "core/packing.h"
 #include "core/result.h"
 #include "core/tensor.h"
 
 namespace ps {
+
+// Whether a file's name says that it is one of these, plain or packed.
+bool is_safetensors_name(const std::filesystem::path& path);
 
 class SafetensorsFile {
  public:
@@ -41,7 +46,7 @@ class SafetensorsFile {
 
 class SafetensorsWriter {
  public:
-  static Result<SafetensorsWriter> create(const std::filesystem::path& path);
+  static Result<SafetensorsWriter> create(const std::filesystem::path& path, Packing packing = {});
   SafetensorsWriter(SafetensorsWriter&&) noexcept;
   SafetensorsWriter& operator=(SafetensorsWriter&&) noexcept;
   ~SafetensorsWriter();  // without close(): nothing is left behind

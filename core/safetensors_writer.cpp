@@ -1,14 +1,16 @@
 // The header stands first in the file but is known last. So data goes to a nameless file as it
-// comes, and close() writes the header and copies the data behind it, inside the kernel where the
-// file system can.
+// comes, packed where that is asked for, and close() writes the header and copies the data behind
+// it, inside the kernel where the file system can.
 #include <algorithm>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "core/json.h"
+#include "core/packed.h"
 #include "core/safetensors.h"
 #include "core/temp_file.h"
+#include "core/zstd.h"
 
 namespace ps {
 
@@ -18,8 +20,10 @@ struct Written {
   std::string name;
   DType dtype;
   Shape shape;
-  std::int64_t offset = 0;  // in the nameless file
   std::int64_t bytes = 0;
+  std::int64_t offset = 0;  // in the nameless file
+  std::int64_t stored = 0;  // there: fewer than `bytes` where they are packed
+  std::vector<PackedBlock> blocks;
 };
 
 std::string header_json(const std::vector<Written>& tensors,
@@ -58,6 +62,7 @@ std::string little_endian(std::uint64_t x) {
 
 struct SafetensorsWriter::State {
   std::filesystem::path path;
+  Packing packing;
   TempFile data;
   std::int64_t size = 0;
   std::vector<Written> tensors;
@@ -65,9 +70,11 @@ struct SafetensorsWriter::State {
   std::map<std::string, std::string> metadata;
 };
 
-Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path& path) {
+Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path& path,
+                                                    Packing packing) {
+  if (packing.on() && !has_zstd()) return no_zstd(path.string());
   PS_TRY(TempFile data, TempFile::create_nameless(path));
-  auto state = std::unique_ptr<State>(new State{path, std::move(data), 0, {}, {}, {}});
+  auto state = std::unique_ptr<State>(new State{path, packing, std::move(data), 0, {}, {}, {}});
   return SafetensorsWriter(std::move(state));
 }
 
@@ -91,10 +98,17 @@ Result<void> SafetensorsWriter::add(std::string_view name, const TensorView& val
   if (!state_->names.emplace(name).second) {
     return bad_input(state_->path.string(), "tensor " + json_quoted(name) + " was added twice");
   }
-  PS_TRY_VOID(state_->data.append(value.bytes));
   const auto bytes = static_cast<std::int64_t>(value.bytes.size());
-  state_->tensors.push_back({std::string(name), value.dtype, value.shape, state_->size, bytes});
-  state_->size += bytes;
+  Written written{std::string(name), value.dtype, value.shape, bytes, state_->size, bytes, {}};
+  if (state_->packing.on()) {
+    PS_TRY(written.blocks, append_packed(value, state_->packing, state_->data));
+    written.stored = 0;
+    for (const PackedBlock& block : written.blocks) written.stored += block.bytes;
+  } else {
+    PS_TRY_VOID(state_->data.append(value.bytes));
+  }
+  state_->size += written.stored;
+  state_->tensors.push_back(std::move(written));
   return {};
 }
 
@@ -107,18 +121,28 @@ Result<void> SafetensorsWriter::close() {
       state->tensors.begin(), state->tensors.end(),
       [](const Written& a, const Written& b) { return size_of(a.dtype) > size_of(b.dtype); });
   const std::string json = header_json(state->tensors, state->metadata);
+  std::int64_t data_size = 0;
+  std::vector<PackedBlock> blocks;
+  for (const Written& t : state->tensors) {
+    data_size += t.bytes;
+    blocks.insert(blocks.end(), t.blocks.begin(), t.blocks.end());
+  }
+  const std::string front =
+      state->packing.on() ? packed_front(json, data_size) : little_endian(json.size()) + json;
   PS_TRY(TempFile file, TempFile::create(state->path));
-  const std::string length = little_endian(json.size());
-  PS_TRY_VOID(file.append(std::as_bytes(std::span(length))));
-  PS_TRY_VOID(file.append(std::as_bytes(std::span(json))));
+  PS_TRY_VOID(file.append(std::as_bytes(std::span(front))));
   for (std::size_t i = 0; i < state->tensors.size();) {
     // Neighbours in the nameless file go over in one copy.
     const std::int64_t begin = state->tensors[i].offset;
     std::int64_t end = begin;
     while (i < state->tensors.size() && state->tensors[i].offset == end) {
-      end += state->tensors[i++].bytes;
+      end += state->tensors[i++].stored;
     }
     PS_TRY_VOID(file.append_from(state->data, begin, end - begin));
+  }
+  if (state->packing.on()) {
+    const std::string back = packed_back(front, blocks);
+    PS_TRY_VOID(file.append(std::as_bytes(std::span(back))));
   }
   return file.commit();
 }

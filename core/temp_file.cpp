@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <string>
+#include <sys/mman.h>
 #include <system_error>
 #include <unistd.h>
 #include <utility>
@@ -121,6 +122,26 @@ Result<void> TempFile::append_from(const TempFile& source, std::int64_t offset,
     length -= got;
   }
   return {};
+}
+
+Result<void> TempFile::write_at(std::int64_t offset, std::span<const std::byte> bytes) const {
+  while (!bytes.empty()) {
+    const ssize_t written = ::pwrite(fd_, bytes.data(), bytes.size(), offset);
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return write_error(target_, "cannot write", errno);
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+    offset += written;
+  }
+  return {};
+}
+
+Result<std::span<const std::byte>> TempFile::map(std::int64_t length) const {
+  const auto size = static_cast<std::size_t>(length);
+  void* at = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd_, 0);
+  if (at == MAP_FAILED) {
+    return machine_error(target_.string(), "cannot be mapped", "", errno_text(errno));
+  }
+  return std::span<const std::byte>(static_cast<const std::byte*>(at), size);
 }
 
 Result<void> TempFile::commit() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 
@@ -22,6 +23,10 @@ class TempFile {
   Result<void> append(std::span<const std::byte> bytes);
   // Bytes of another file, copied inside the kernel where it can.
   Result<void> append_from(const TempFile& source, std::int64_t offset, std::int64_t length);
+  // From several threads at once, where nobody appends.
+  Result<void> write_at(std::int64_t offset, std::span<const std::byte> bytes) const;
+  // What was written, mapped; the caller unmaps it.
+  Result<std::span<const std::byte>> map(std::int64_t length) const;
   Result<void> commit();  // sync, rename, sync the directory
 
  private:

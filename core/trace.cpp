@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kManifest = "trace.json";
 constexpr std::string_view kMetadataKey = "parscope";
 
-// "step-00003.rank-00001.safetensors"; nullopt for every other name.
+// "step-00003.rank-00001.safetensors", plain or packed; nullopt for every other name.
 std::optional<TraceStep> step_of_name(const std::string& name) {
   constexpr std::string_view kStep = "step-";
   constexpr std::string_view kRank = ".rank-";
@@ -33,7 +33,10 @@ std::optional<TraceStep> step_of_name(const std::string& name) {
     text.remove_prefix(static_cast<std::size_t>(end - text.data()));
     return true;
   };
-  if (!number(kStep, step.step) || !number(kRank, step.rank) || text != kEnd) return std::nullopt;
+  if (!number(kStep, step.step) || !number(kRank, step.rank)) return std::nullopt;
+  if (!text.starts_with(kEnd)) return std::nullopt;
+  text.remove_prefix(kEnd.size());
+  if (!text.empty() && text != kPackedEnding) return std::nullopt;
   step.file = name;
   return step;
 }

@@ -72,7 +72,8 @@ Result<StepInputs> step_inputs(const TraceStep& step, std::int64_t past);
 // Writes a trace directory: each step's file whole or not at all, with the metadata of `tensors`.
 class TraceWriter {
  public:
-  static Result<TraceWriter> create(const std::filesystem::path& dir, TraceManifest manifest);
+  static Result<TraceWriter> create(const std::filesystem::path& dir, TraceManifest manifest,
+                                    Packing packing = {});
   // Points given to take() between begin_step and end_step go into the step's file.
   Result<void> begin_step(TraceStep step, const StepInputs* inputs);
   Result<void> add(std::string_view name, const TensorView& value);
@@ -82,6 +83,7 @@ class TraceWriter {
  private:
   std::filesystem::path dir_;
   TraceManifest manifest_;
+  Packing packing_;
   std::vector<TraceStep> steps_;
   std::optional<SafetensorsWriter> writer_;
 };

@@ -266,11 +266,13 @@ Result<std::string> manifest_text(const TraceManifest& manifest,
   return out + "\n}\n";
 }
 
-std::string step_file_name(std::int64_t step, std::int64_t rank) {
+std::string step_file_name(std::int64_t step, std::int64_t rank, Packing packing) {
   std::array<char, 80> name{};
   const int length = std::snprintf(name.data(), name.size(), "step-%05lld.rank-%05lld.safetensors",
                                    static_cast<long long>(step), static_cast<long long>(rank));
-  return {name.data(), static_cast<std::size_t>(length)};
+  std::string out(name.data(), static_cast<std::size_t>(length));
+  if (packing.on()) out += kPackedEnding;
+  return out;
 }
 
 }  // namespace ps

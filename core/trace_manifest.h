@@ -26,6 +26,9 @@ Result<std::string> manifest_text(const TraceManifest& manifest,
                                   const std::vector<TraceStep>& steps);
 // A step's own tensors: input_ids and what stands beside it.
 Result<void> write_step_inputs(SafetensorsWriter& writer, const StepInputs& inputs);
-std::string step_file_name(std::int64_t step, std::int64_t rank);
+std::string step_file_name(std::int64_t step, std::int64_t rank, Packing packing = {});
+// Of a step that was written: the file of an older trace that holds it in the other form, plain or
+// packed. Without trace.json a reader could not tell which one counts.
+void remove_other_form(const std::filesystem::path& dir, const TraceStep& step);
 
 }  // namespace ps

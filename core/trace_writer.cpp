@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/trace.h"
 #include "core/trace_manifest.h"
+#include "core/zstd.h"
 
 namespace ps {
 
@@ -20,6 +21,12 @@ TensorView view_of(const std::vector<std::int64_t>& values, Shape shape) {
 }
 
 }  // namespace
+
+void remove_other_form(const std::filesystem::path& dir, const TraceStep& step) {
+  const Packing other{step.file.ends_with(kPackedEnding) ? 0 : 1};
+  std::error_code ignored;
+  std::filesystem::remove(dir / step_file_name(step.step, step.rank, other), ignored);
+}
 
 Result<void> write_step_inputs(SafetensorsWriter& writer, const StepInputs& inputs) {
   const std::int64_t batch = inputs.batch;
@@ -35,7 +42,9 @@ Result<void> write_step_inputs(SafetensorsWriter& writer, const StepInputs& inpu
   return {};
 }
 
-Result<TraceWriter> TraceWriter::create(const std::filesystem::path& dir, TraceManifest manifest) {
+Result<TraceWriter> TraceWriter::create(const std::filesystem::path& dir, TraceManifest manifest,
+                                        Packing packing) {
+  if (packing.on() && !has_zstd()) return no_zstd(dir.string());
   PS_TRY_VOID(manifest_text(manifest, {}));  // a config that is no JSON is found before the run
   PS_TRY_VOID(ensure_directory(dir));
   // An older trace's manifest must not speak for the files that come now.
@@ -44,6 +53,7 @@ Result<TraceWriter> TraceWriter::create(const std::filesystem::path& dir, TraceM
   TraceWriter writer;
   writer.dir_ = dir;
   writer.manifest_ = std::move(manifest);
+  writer.packing_ = packing;
   return writer;
 }
 
@@ -53,8 +63,8 @@ Result<void> TraceWriter::begin_step(TraceStep step, const StepInputs* inputs) {
     return s.step == step.step && s.rank == step.rank;
   });
   PS_CHECK(!twice, "step " + std::to_string(step.step) + " is written twice");
-  step.file = step_file_name(step.step, step.rank);
-  PS_TRY(writer_, SafetensorsWriter::create(dir_ / step.file));
+  step.file = step_file_name(step.step, step.rank, packing_);
+  PS_TRY(writer_, SafetensorsWriter::create(dir_ / step.file, packing_));
   if (step.tensors != nullptr) {  // its manifest apart, which would not be this trace's
     for (const auto& [key, value] : step.tensors->metadata()) {
       if (key != "parscope") writer_->set_metadata(key, value);
@@ -75,6 +85,7 @@ Result<void> TraceWriter::end_step() {
   PS_CHECK(writer_.has_value(), "no step has begun");
   PS_TRY_VOID(writer_->close());
   writer_.reset();
+  remove_other_form(dir_, steps_.back());
   return {};
 }
 

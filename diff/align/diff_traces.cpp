@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 
+#include "core/parallel.h"
 #include "core/points.h"
 #include "core/trace_extras.h"
 #include "diff/align/guard.h"
@@ -13,7 +14,6 @@
 #include "diff/align/shape_match.h"
 #include "diff/compare/anatomy.h"
 #include "diff/compare/compare.h"
-#include "diff/compare/parallel.h"
 #include "diff/isolate/lockstep.h"
 
 namespace ps {

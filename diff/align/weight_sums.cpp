@@ -8,7 +8,7 @@
 #include "core/crc32.h"
 #include "core/float_bits.h"
 #include "core/json.h"
-#include "diff/compare/parallel.h"
+#include "core/parallel.h"
 
 namespace ps {
 

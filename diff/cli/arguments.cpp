@@ -87,6 +87,8 @@ Result<Arguments> Arguments::parse(std::string_view command, std::span<const std
       }
     } else if (equals != std::string::npos) {
       value = word.substr(equals + 1);
+    } else if (!known->takes_word()) {
+      // The next word is no value of it.
     } else if (i + 1 < words.size() && !is_option(words[i + 1])) {
       value = words[++i];
     } else if (i + 1 < words.size()) {

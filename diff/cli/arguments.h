@@ -15,13 +15,15 @@ namespace ps::cli {
 
 struct Option {
   std::string_view name;   // "--steps"
-  std::string_view value;  // "N"; empty: a flag
+  std::string_view value;  // "N"; empty: a flag; "[=N]": a flag that may have a value
   std::string_view help;
+
+  bool takes_word() const { return !value.empty() && value.front() != '['; }
 };
 
 class Arguments {
  public:
-  // `--name value`, `--name=value`, flags, and everything else as positionals; "--" ends options,
+  // `--name value`, `--name=value`, flags, and everything else as positionals. "--" ends options,
   // and so does the first positional of a command that wraps another.
   static Result<Arguments> parse(std::string_view command, std::span<const std::string> words,
                                  std::span<const Option> options, bool wraps = false);

@@ -56,7 +56,7 @@ std::string help_text(const Command& command) {
   if (!command.options.empty()) out += "\noptions:\n";
   for (const Option& o : command.options) {
     std::string left = "  " + std::string(o.name);
-    if (!o.value.empty()) left += " " + std::string(o.value);
+    left += (o.takes_word() ? " " : "") + std::string(o.value);
     constexpr std::size_t kColumn = 28;
     if (left.size() + 2 > kColumn) {
       out += left + "\n" + std::string(kColumn, ' ');

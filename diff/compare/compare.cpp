@@ -5,9 +5,9 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/parallel.h"
 #include "core/result.h"
 #include "diff/compare/blocks.h"
-#include "diff/compare/parallel.h"
 
 namespace ps {
 

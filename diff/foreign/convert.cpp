@@ -340,13 +340,13 @@ Result<Conversion> convert(const ForeignRun& run, const std::string& source,
   }
   if (config && manifest.model_json.empty()) manifest.model_json = config->json;
   if (manifest.tensor_parallel > 1 && manifest.shards.empty()) manifest.shards = point_shards();
-  PS_TRY(TraceWriter writer, TraceWriter::create(dir, std::move(manifest)));
+  PS_TRY(TraceWriter writer, TraceWriter::create(dir, std::move(manifest), options.packing));
   Converter converter(run, options, rules ? &*rules : nullptr, config ? &*config : nullptr, out,
                       writer);
   if (const Result<void> ran = converter.run(); !ran.ok()) {
     for (const ForeignStep& step : run.steps) {  // half a trace must not read as a whole one
       std::error_code ec;
-      fs::remove(dir / step_file_name(step.meta.step, step.meta.rank), ec);
+      fs::remove(dir / step_file_name(step.meta.step, step.meta.rank, options.packing), ec);
     }
     return ran.error();
   }

@@ -20,6 +20,7 @@ struct ConvertOptions {
   std::string names;                  // --names: a preset or a file; empty: recognise
   std::optional<ModelConfig> config;  // sizes of heads; else the trace's own
   std::optional<StepInputs> tokens;   // of the first step, where the run does not hold them
+  Packing packing;                    // of the trace that is written
 };
 
 struct Conversion {

@@ -16,10 +16,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kKinds[] = {".npy", ".npz", ".pt", ".pth", ".bin", ".safetensors"};
+constexpr const char* kKinds[] = {".npy", ".npz", ".pt", ".pth", ".bin"};
 
 bool readable_kind(const fs::path& path) {
-  return std::find(std::begin(kKinds), std::end(kKinds), path.extension()) != std::end(kKinds);
+  return is_safetensors_name(path) ||
+         std::find(std::begin(kKinds), std::end(kKinds), path.extension()) != std::end(kKinds);
 }
 
 Result<std::vector<NamedTensor>> read_safetensors(const fs::path& path) {
@@ -33,8 +34,7 @@ Result<std::vector<NamedTensor>> read_safetensors(const fs::path& path) {
 // A trace as it is: its steps, its manifest.
 bool is_step_file(const fs::path& file) {
   const std::string name = file.filename().string();
-  return name.starts_with("step-") && name.find(".rank-") != name.npos &&
-         file.extension() == ".safetensors";
+  return name.starts_with("step-") && name.find(".rank-") != name.npos && is_safetensors_name(file);
 }
 
 Result<ForeignRun> from_trace(const fs::path& path) {
@@ -121,7 +121,7 @@ Result<std::vector<NamedTensor>> read_tensors(const fs::path& path,
                                               std::vector<std::string>& notes) {
   const std::string kind = path.extension().string();
   const std::string where = path.string();
-  if (kind == ".safetensors") return read_safetensors(path);
+  if (is_safetensors_name(path)) return read_safetensors(path);
   PS_TRY(const FileBytes file, map_file(path));
   if (kind == ".npy") {
     PS_TRY(NamedTensor tensor, parse_npy(path.stem().string(), file.bytes, file.keep, where));
@@ -157,9 +157,8 @@ bool is_trace_folder(const fs::path& path) {
 
 bool holds_dump(const fs::path& folder) {
   const Result<std::vector<fs::path>> files = files_below(folder);
-  return files.ok() && std::any_of(files->begin(), files->end(), [](const fs::path& file) {
-           return file.extension() != ".safetensors";
-         });
+  return files.ok() && std::any_of(files->begin(), files->end(),
+                                   [](const fs::path& file) { return !is_safetensors_name(file); });
 }
 
 Result<ForeignRun> read_foreign(const fs::path& named) {
@@ -170,7 +169,7 @@ Result<ForeignRun> read_foreign(const fs::path& named) {
                      "a trace, .npz, .npy, .pt or a folder of them");
   }
   if (!fs::is_directory(path, ec)) {
-    if (path.extension() == ".safetensors") return from_trace(path);
+    if (is_safetensors_name(path)) return from_trace(path);
     ForeignRun run;
     ForeignStep step;
     PS_TRY(step.tensors, read_tensors(path, run.notes));

@@ -87,12 +87,12 @@ bool is_kept(const std::string& point, bool digests_only) {
   return !digests_only || is_step_input(point) || point == "model:mask" || point == kMaskProgram;
 }
 
-Result<void> write_trace(const Trace& trace, const fs::path& dir, bool digests_only) {
-  PS_TRY(TraceWriter writer, TraceWriter::create(dir, trace.manifest()));
+Result<void> write_trace(const Trace& trace, const fs::path& dir, const RecordRequest& request) {
+  PS_TRY(TraceWriter writer, TraceWriter::create(dir, trace.manifest(), request.packing));
   for (const TraceStep& step : trace.steps()) {
     PS_TRY_VOID(writer.begin_step(step, nullptr));
     for (const SafetensorsFile::Entry& e : step.tensors->entries()) {
-      if (is_kept(e.name, digests_only)) PS_TRY_VOID(writer.add(e.name, e.view));
+      if (is_kept(e.name, request.digests_only)) PS_TRY_VOID(writer.add(e.name, e.view));
     }
     PS_TRY_VOID(writer.end_step());
   }
@@ -209,7 +209,7 @@ Result<RecordedResult> record_golden(const Trace& trace, const fs::path& dir,
   } else if (fs::is_directory(dir, ec) && !fs::is_empty(dir, ec)) {
     return bad_input(dir.string(), "is a folder with other things in it", "a new or empty folder");
   }
-  PS_TRY_VOID(write_trace(trace, dir / "trace", request.digests_only));
+  PS_TRY_VOID(write_trace(trace, dir / "trace", request));
   PS_TRY_VOID(write_text(dir / "golden.json", recorded_text(fresh)));
   out.written = true;
   return out;

@@ -37,6 +37,7 @@ struct RecordRequest {
   bool digests_only = false;
   std::filesystem::path model;  // may be empty
   bool update = false;
+  Packing packing;  // of the values
 };
 struct GoldenChange {
   std::string point;  // with step and rank where there are several

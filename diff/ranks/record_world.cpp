@@ -60,7 +60,7 @@ Result<Recorded> record_world(World& world, Engine& own, const ModelConfig& whol
                               const TraceManifest& manifest, const RecordOptions& options) {
   TraceManifest whole = manifest;
   whole.world_size = whole.tensor_parallel = world.size();
-  if (world.rank() == 0) PS_TRY_VOID(TraceWriter::create(dir, whole));
+  if (world.rank() == 0) PS_TRY_VOID(TraceWriter::create(dir, whole, options.packing));
   PS_TRY_VOID(world.all_texts("the folder is there"));
   Script script(plan);
   RankScribe scribe(dir, world.rank(), options, /*keeps_logits=*/true);

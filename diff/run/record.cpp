@@ -76,7 +76,7 @@ Tensor input_mask(const StepInputs& inputs, std::int64_t heads) {
 
 Result<Recorded> record(Engine& engine, const RunPlan& plan, const std::filesystem::path& dir,
                         TraceManifest manifest, const RecordOptions& options) {
-  PS_TRY(TraceWriter writer, TraceWriter::create(dir, std::move(manifest)));
+  PS_TRY(TraceWriter writer, TraceWriter::create(dir, std::move(manifest), options.packing));
   Script script(plan);
   Recorder recorder(writer, options);
   engine.reset();

@@ -15,6 +15,7 @@ namespace ps {
 
 struct RecordOptions {
   std::vector<std::string> points;  // wildcards ('*'); empty = all
+  Packing packing;
   std::function<void(std::int64_t step, std::int64_t total)> progress;
 };
 

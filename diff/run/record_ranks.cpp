@@ -46,8 +46,8 @@ RankScribe::RankScribe(const std::filesystem::path& dir, std::int64_t rank,
 Result<void> RankScribe::begin(TraceStep step, const StepInputs* inputs,
                                std::int64_t visible_heads) {
   step.rank = rank_;
-  step.file = step_file_name(step.step, rank_);
-  PS_TRY(writer_, SafetensorsWriter::create(unfinished(dir_, step.file)));
+  step.file = step_file_name(step.step, rank_, options_.packing);
+  PS_TRY(writer_, SafetensorsWriter::create(unfinished(dir_, step.file), options_.packing));
   steps_.push_back(std::move(step));
   if (inputs == nullptr) return {};
   PS_TRY_VOID(write_step_inputs(*writer_, *inputs));
@@ -108,8 +108,10 @@ Result<void> publish_ranks(const std::filesystem::path& dir, TraceManifest manif
   PS_TRY_VOID(write_text(dir / "trace.json", with_ledgers(text, parts.ledgers)));
   for (const TraceStep& step : steps) {
     const std::filesystem::path to = dir / step.file;
-    if (std::rename(unfinished(dir, step.file).c_str(), to.c_str()) == 0) continue;
-    return machine_error(to.string(), "cannot be named so", "", errno_text(errno));
+    if (std::rename(unfinished(dir, step.file).c_str(), to.c_str()) != 0) {
+      return machine_error(to.string(), "cannot be named so", "", errno_text(errno));
+    }
+    remove_other_form(dir, step);
   }
   return {};
 }
@@ -117,7 +119,8 @@ Result<void> publish_ranks(const std::filesystem::path& dir, TraceManifest manif
 Result<Recorded> record_ranks(Ranks& ranks, std::int64_t tp, const RunPlan& plan,
                               const std::filesystem::path& dir, TraceManifest manifest,
                               const RecordOptions& options) {
-  PS_TRY_VOID(TraceWriter::create(dir, manifest));  // an older trace's manifest goes
+  PS_TRY_VOID(
+      TraceWriter::create(dir, manifest, options.packing));  // an older trace's manifest goes
   Script script(plan);
   std::vector<RankScribe> scribes;
   for (std::int64_t r = 0; r < tp; ++r) scribes.emplace_back(dir, r, options, r == 0);

@@ -20,10 +20,10 @@
 #include <benchmark/benchmark.h>
 
 #include "core/float_bits.h"
+#include "core/parallel.h"
 #include "core/rng.h"
 #include "core/safetensors.h"
 #include "diff/compare/compare.h"
-#include "diff/compare/parallel.h"
 #include "tests/support/paths.h"
 
 namespace ps {

@@ -36,7 +36,7 @@ bool has_step_file(const fs::path& dir) {
   std::error_code ignored;
   for (fs::directory_iterator it(dir, ignored), end; it != end; it.increment(ignored)) {
     const std::string name = it->path().filename().string();
-    if (name.starts_with("step-") && name.ends_with(".safetensors")) return true;
+    if (name.starts_with("step-") && is_safetensors_name(it->path())) return true;
     if (ignored) break;
   }
   return false;
@@ -126,7 +126,7 @@ Result<Kind> kind_of(const fs::path& path) {
     return bad_input(path.string(), "holds nothing that can be shown", std::string(kWanted));
   }
   const std::string extension = path.extension().string();
-  if (extension == ".safetensors") return Kind::kTrace;
+  if (is_safetensors_name(path)) return Kind::kTrace;
   if (extension == ".json") return kind_of_json(path);
   if (extension == ".mask" || extension == ".txt") return Kind::kMask;
   return bad_input(path.string(), "is nothing that can be shown", std::string(kWanted),

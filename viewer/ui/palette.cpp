@@ -31,7 +31,7 @@ void add_files(std::vector<PaletteEntry>& out, std::string_view command, std::st
     if (!name.starts_with(begun) || (name.starts_with(".") && begun.empty())) continue;
     const bool is_folder = it->is_directory(ignored);
     const std::string whole = folder + name + (is_folder ? "/" : "");
-    const bool shown = is_folder || name.ends_with(".json") || name.ends_with(".safetensors");
+    const bool shown = is_folder || name.ends_with(".json") || is_safetensors_name(name);
     if (!shown) continue;
     const bool is_trace = is_folder && (fs::exists(it->path() / "trace.json", ignored) ||
                                         fs::exists(it->path() / "report.json", ignored));

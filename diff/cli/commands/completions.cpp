@@ -149,7 +149,7 @@ std::string zsh() {
     for (const Option& o : command.options) {
       out += " '" + std::string(o.name) + "[" + quoted(brief(o.help), Shell::kZsh) + "]";
       const std::string words = values_of(o.name);
-      if (!o.value.empty()) {
+      if (o.takes_word()) {
         out += ":" + quoted(std::string(o.value), Shell::kZsh) + ":" +
                (words.empty() ? "_files" : "(" + words + ")");
       }
@@ -182,7 +182,7 @@ std::string fish() {
       out += "complete -c parscope -n " + after + "' " +
              (o.name.starts_with("--") ? "-l " + std::string(o.name.substr(2))
                                        : "-s " + std::string(o.name.substr(1))) +
-             (o.value.empty() ? "" : " -r") + (words.empty() ? "" : " -f -a '" + words + "'") +
+             (o.takes_word() ? " -r" : "") + (words.empty() ? "" : " -f -a '" + words + "'") +
              " -d '" + quoted(brief(o.help), Shell::kFish) + "'\n";
     }
   }

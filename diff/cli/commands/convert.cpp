@@ -7,6 +7,7 @@
 #include "diff/cli/command.h"
 #include "diff/cli/foreign.h"
 #include "diff/cli/output_probe.h"
+#include "diff/cli/packing.h"
 #include "diff/report/report.h"
 #include "diff/run/inputs.h"
 
@@ -21,6 +22,7 @@ constexpr Option kOptions[] = {
     {"--tokens", "FILE",
      "the first step's tokens as JSON, where the input does not hold them:\n"
      "[[ids], ...] or {\"input_ids\": [[ids], ...]}"},
+    kCompress,
     {"--show", "PRESET", "print a preset's rules, to be copied and changed"},
     kJson,
     kQuiet};
@@ -73,6 +75,7 @@ Result<int> run(const Arguments& arguments) {
   const std::string dir = arguments.get("-o");
   PS_TRY_VOID(probe_output_dir(dir));
   PS_TRY(ConvertOptions options, convert_options(arguments));
+  PS_TRY(options.packing, packing_of(arguments));
   if (arguments.has("--tokens")) {
     if (!options.config) {
       return wrong_usage(convert_command(), "--tokens needs --model, to know the vocabulary");
@@ -107,9 +110,12 @@ const Command& convert_command() {
       "Names and layouts of vLLM, nano-vllm, SGLang, llama.cpp and transformers are recognised;\n"
       "--names takes a preset or a file of rules (docs/foreign.md). Fused projections are cut,\n"
       "flattened batches (cu_seqlens) become rows padded on the left, paged caches become caches.\n"
-      "Values are moved, never changed. `diff`, `diagnose` and `lint` read such files directly.\n\n"
+      "Values are moved, never changed. `diff`, `diagnose` and `lint` read such files directly.\n"
+      "A trace in parscope's own names may be INPUT too: --compress packs it, and without that a\n"
+      "packed one becomes plain again.\n\n"
       "  parscope convert dump/ -o trace/ --model MODEL\n"
       "  parscope convert run.npz -o trace/ --names my.names --model MODEL\n"
+      "  parscope convert trace/ -o packed/ --compress\n"
       "  parscope convert --show vllm",
       kOptions,
       run};

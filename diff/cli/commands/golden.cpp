@@ -10,6 +10,7 @@
 #include "diff/cli/engines.h"
 #include "diff/cli/foreign.h"
 #include "diff/cli/output_probe.h"
+#include "diff/cli/packing.h"
 #include "diff/golden/recorded.h"
 
 namespace ps::cli {
@@ -33,6 +34,7 @@ constexpr Option kOptions[] = {
     {"--commit", "TEXT", "record: the commit of the code that ran"},
     {"--date", "TEXT", "record: when it ran; default: when the input file was written"},
     {"--update", "", "record: replace a golden whose values have changed"},
+    kCompress,
     {"--github", "", "GitHub annotations of failed cases"},
     kJson,
     kQuiet};
@@ -95,6 +97,7 @@ Result<int> record_command(const Arguments& arguments) {
   RecordRequest request;
   request.digests_only = arguments.has("--digest");
   request.update = arguments.has("--update");
+  PS_TRY(request.packing, packing_of(arguments));
   request.model = arguments.get("--model");
   Provenance& from = request.provenance;
   from.source = words[1];

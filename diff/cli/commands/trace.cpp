@@ -10,6 +10,7 @@
 #include "diff/cli/command.h"
 #include "diff/cli/engines.h"
 #include "diff/cli/output_probe.h"
+#include "diff/cli/packing.h"
 #include "diff/cli/ranks.h"
 #include "diff/ranks/record_world.h"
 #include "diff/run/record.h"
@@ -39,6 +40,7 @@ constexpr Option kOptions[] = {
      "run as N tensor-parallel ranks, simulated in this process or, under\n"
      "parscope launch, torchrun or mpirun, real ones; a file a step and rank"},
     kMask,
+    kCompress,
     {"--points", "PATTERN", "record only these points ('*' is a wildcard); may be repeated"},
     {"--gradients", "LOSS",
      "also record grad/NAME of every parameter, of the loss 'next-token' (mean\n"
@@ -119,7 +121,7 @@ Result<void> record_gradients(Reference& reference, const RunPlan& plan, Loss lo
     TraceWriter& writer_;
     const RecordOptions& record_;
   };
-  PS_TRY(TraceWriter writer, TraceWriter::create(dir, std::move(manifest)));
+  PS_TRY(TraceWriter writer, TraceWriter::create(dir, std::move(manifest), options.packing));
   PS_TRY_VOID(writer.begin_step(TraceStep{}, &plan.prompt));
   GradientTap tap(writer, options);
   PS_TRY_VOID(reference.gradients(plan.prompt, loss, tap));
@@ -211,6 +213,7 @@ Result<int> trace(const Arguments& arguments, const RankPlace* place, World* wor
   const bool gradients = arguments.has("--gradients") || arguments.has("--grad");
   RecordOptions options;
   options.points = arguments.all("--points");
+  PS_TRY(options.packing, packing_of(arguments));
   PS_TRY_VOID(check_patterns(options.points, model.config, gradients));
 
   if (gradients) {

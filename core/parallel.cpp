@@ -1,4 +1,4 @@
-#include "diff/compare/parallel.h"
+#include "core/parallel.h"
 
 #include <algorithm>
 #include <atomic>

@@ -1,0 +1,18 @@
+# zstd, for packed traces (core/zstd.cpp): linked into each program with hidden symbols, so that a release needs no library of
+# the machine it runs on. Without it parscope is built all the same, and says what is missing where a packed trace is met.
+if(PARSCOPE_ZSTD STREQUAL OFF)
+  return()
+endif()
+find_path(PARSCOPE_ZSTD_INCLUDE zstd.h)
+find_library(PARSCOPE_ZSTD_LIBRARY NAMES libzstd.a)
+if(NOT PARSCOPE_ZSTD_INCLUDE OR NOT PARSCOPE_ZSTD_LIBRARY)
+  if(PARSCOPE_ZSTD STREQUAL ON)
+    message(FATAL_ERROR "PARSCOPE_ZSTD=ON, and no zstd (Debian: libzstd-dev)")
+  endif()
+  message(STATUS "no zstd (Debian: libzstd-dev): packed traces are not read")
+  return()
+endif()
+set_source_files_properties(core/zstd.cpp PROPERTIES COMPILE_DEFINITIONS PS_HAS_ZSTD)
+target_include_directories(ps_core SYSTEM PRIVATE ${PARSCOPE_ZSTD_INCLUDE})
+target_link_libraries(ps_core PRIVATE ${PARSCOPE_ZSTD_LIBRARY})
+target_link_options(ps_core INTERFACE LINKER:--exclude-libs,libzstd.a)
