@@ -68,7 +68,7 @@ Error no_torch(const fs::path& reference, const std::string& reason, bool asked_
   return machine_error(reference.string(),
                        "does not load" +
                            (wants.empty() ? "" : ", and was built for LibTorch " + wants) + "; " +
-                           remedy,
+                           remedy + "; in a checkout, run ./dev build",
                        "", reason + " [" + tried + "]");
 }
 

@@ -112,6 +112,19 @@ TEST(CompareClasses, SubnormalsAreCountedAndFlushingIsSeen) {
   EXPECT_EQ(c.flushed, 1);
 }
 
+TEST(CompareClasses, ErrorsBelowAllBucketsAreErrors) {
+  std::vector<float> a(131, 0.5f), b(131, 0.5f);
+  a[5] = 1e-40f;
+  b[5] = 0.0f;
+  a[6] = b[6] = 3e-39f;
+  a[70] = 0x1p-110f;
+  b[70] = std::nextafter(a[70], 1.0f);
+  const Comparison c = exactly(floats(a), floats(b));
+  EXPECT_EQ(c.histogram[0], 129);
+  EXPECT_EQ(c.over, 2);
+  EXPECT_EQ(c.max_abs_at, 5);
+}
+
 TEST(CompareClasses, SumsOutOfRangeOfDoubleAreStillRight) {
   const auto doubles = [](std::vector<double> v) {
     return Tensor::of<double>(DType::kF64, {static_cast<std::int64_t>(v.size())}, v);

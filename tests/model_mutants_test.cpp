@@ -172,8 +172,11 @@ class Bench {
   }
   static std::string libraries() {
     const std::string build = binary_dir();
+    // What libps_core.a packs traces with, where it was built with it.
+    constexpr const char* kZstd = " /usr/lib/x86_64-linux-gnu/libzstd.a";
+    const char* zstd = fs::exists(kZstd + 1) ? kZstd : "";
     return " -Wl,--start-group " + build + "/libps_model.a " + build + "/libps_core.a " +
-           PS_OPENBLAS + PS_MODEL_CUDA_LINK + " -Wl,--end-group";
+           PS_OPENBLAS + zstd + PS_MODEL_CUDA_LINK + " -Wl,--end-group";
   }
   fs::path dir_;
 };
