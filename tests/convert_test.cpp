@@ -417,6 +417,20 @@ TEST(Convert, WithoutTokensNothingIsCutAway) {
   EXPECT_NE(step.find("model.norm"), nullptr);
 }
 
+TEST(Convert, NamesThatNobodyKnowsAreSaidToBe) {
+  for (const bool known : {false, true}) {
+    const TempDir dir;
+    put_integers(dir / "dump" / "input_ids.npy", {1, 4}, {3, 1, 4, 1});
+    put_floats(dir / "dump" / (known ? "model.norm.npy" : "engine.norm.npy"),
+               {{1, 4, 5}, std::vector<float>(20, 0.5F)});
+    put_floats(dir / "dump" / (known ? "lm_head.npy" : "engine.head.npy"),
+               {{1, 4, 11}, std::vector<float>(44, 0.5F)});
+    const Ran ran = run_parscope({"convert", dir / "dump", "-o", dir / "t"});
+    ASSERT_EQ(ran.code, 0) << ran.err;
+    EXPECT_EQ(ran.out.find("most names are unknown") == std::string::npos, known) << ran.out;
+  }
+}
+
 TEST(Convert, AMaskOfEveryPairGoesAlong) {
   const TempDir dir;
   const std::vector<std::int64_t> ids = {3, 1, 4, 1}, pairs(16, 1);

@@ -36,6 +36,10 @@ std::string conversion_details(const Conversion& c) {
       out += (i > 0 ? ", " : " ") + c.unmatched[i];
     }
     out += c.unmatched.size() > kMost ? ", ...\n" : "\n";
+    // Such a run is not read as its engine meant it: flattened sequences count as one, for example.
+    if (c.names.empty() && 2 * static_cast<std::int64_t>(c.unmatched.size()) > c.points) {
+      out += "  most names are unknown: say whose they are with --names (docs/foreign.md)\n";
+    }
   }
   for (std::size_t i = 0; i < std::min(kMost, c.notes.size()); ++i) out += "  " + c.notes[i] + "\n";
   if (c.notes.size() > kMost)
