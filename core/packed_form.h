@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace ps::packed {
@@ -21,6 +22,13 @@ inline constexpr std::size_t kFrontBytes = 24;  // up to the JSON
 inline constexpr std::size_t kTableEntry = 8;
 inline constexpr std::size_t kBackBytes = 4;
 inline constexpr std::uint64_t kLongestHeader = 100'000'000;  // that of plain files
+
+// A number as these files hold it, and plain ones the length of their header.
+inline std::string little_endian(std::uint64_t x, std::size_t size) {
+  std::string bytes(size, '\0');
+  for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>((x >> (8 * i)) & 0xff);
+  return bytes;
+}
 
 // The first bytes of all cells, then their second bytes, ...: signs and exponents come to lie
 // together. `cell` is 1 (then nothing is done), 2, 4 or 8.

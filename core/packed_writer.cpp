@@ -11,12 +11,6 @@ namespace ps {
 
 namespace {
 
-std::string number(std::uint64_t x, std::size_t size) {
-  std::string bytes(size, '\0');
-  for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>((x >> (8 * i)) & 0xff);
-  return bytes;
-}
-
 // As it is stored: a zstd frame, or the cells themselves where that would not be shorter.
 std::vector<std::byte> packed_block(std::span<const std::byte> raw, std::int64_t cell, int level) {
   std::vector<std::byte> planes;
@@ -62,17 +56,19 @@ Result<std::vector<PackedBlock>> append_packed(const TensorView& value, Packing 
 }
 
 std::string packed_front(std::string_view json, std::int64_t data_size) {
-  return std::string(packed::kMagic) + number(static_cast<std::uint64_t>(data_size), 8) +
-         number(json.size(), 8) + std::string(json);
+  return std::string(packed::kMagic) +
+         packed::little_endian(static_cast<std::uint64_t>(data_size), 8) +
+         packed::little_endian(json.size(), 8) + std::string(json);
 }
 
 std::string packed_back(std::string_view front, std::span<const PackedBlock> blocks) {
   std::string table;
-  for (const PackedBlock& block : blocks) table += number(block.bytes, 4) + number(block.crc, 4);
+  for (const PackedBlock& block : blocks)
+    table += packed::little_endian(block.bytes, 4) + packed::little_endian(block.crc, 4);
   Crc32 crc;
   crc.bytes(std::as_bytes(std::span(front)));
   crc.bytes(std::as_bytes(std::span(table)));
-  return table + number(crc.value(), packed::kBackBytes);
+  return table + packed::little_endian(crc.value(), packed::kBackBytes);
 }
 
 }  // namespace ps

@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "core/packed.h"
+#include "core/packed_form.h"
 #include "core/safetensors.h"
 #include "core/temp_file.h"
 #include "core/zstd.h"
@@ -50,12 +51,6 @@ std::string header_json(const std::vector<Written>& tensors,
   json += '}';
   json.resize((json.size() + 7) / 8 * 8, ' ');  // data begins aligned, as the official writer does
   return json;
-}
-
-std::string little_endian(std::uint64_t x) {
-  std::string bytes(8, '\0');
-  for (std::size_t i = 0; i < 8; ++i) bytes[i] = static_cast<char>((x >> (8 * i)) & 0xff);
-  return bytes;
 }
 
 }  // namespace
@@ -127,8 +122,8 @@ Result<void> SafetensorsWriter::close() {
     data_size += t.bytes;
     blocks.insert(blocks.end(), t.blocks.begin(), t.blocks.end());
   }
-  const std::string front =
-      state->packing.on() ? packed_front(json, data_size) : little_endian(json.size()) + json;
+  const std::string front = state->packing.on() ? packed_front(json, data_size)
+                                                : packed::little_endian(json.size(), 8) + json;
   PS_TRY(TempFile file, TempFile::create(state->path));
   PS_TRY_VOID(file.append(std::as_bytes(std::span(front))));
   for (std::size_t i = 0; i < state->tensors.size();) {

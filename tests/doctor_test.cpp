@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "core/zstd.h"
 #include "tests/support/program.h"
 
 namespace ps {
@@ -28,6 +29,7 @@ TEST(Doctor, SaysWhatIsHereAndWhatIsMissing) {
   EXPECT_NE(line_of(good, "LibTorch")["found"].get<std::string>().find("libtorch_cpu.so"),
             std::string::npos);
   EXPECT_FALSE(line_of(good, "GPU").is_null());
+  EXPECT_EQ(line_of(good, "zstd")["state"], has_zstd() ? "ok" : "note");
   const Ran bad = run_parscope({"doctor", "--json"}, {"PARSCOPE_REFERENCE=/nowhere/x.so"});
   EXPECT_EQ(bad.code, 1);
   const auto missing = line_of(bad, "reference");

@@ -87,6 +87,20 @@ TEST_F(PackedTrace, EveryCommandSaysTheSameOfIt) {
   EXPECT_EQ(run_parscope({"diff", dir_ / "packed", dir_ / "plain"}).code, 0);
 }
 
+TEST_F(PackedTrace, ATensorOfItIsAMask) {
+  for (const std::string name : {kPacked, kPlain}) {
+    const std::string dir = dir_ / ("run of " + name);
+    std::vector<std::string> words = {
+        "trace", fixtures_dir() / "models" / "parscale-bytes", "--random", "1x5", "-o", dir};
+    if (name == kPacked) words.push_back("--compress");
+    ASSERT_EQ(run_parscope(words).code, 0);
+    const Ran ran = run_parscope(
+        {"mask", "show", dir + "/" + name + ":model.layers.0.self_attn:probs", "--form", "masked"});
+    EXPECT_EQ(ran.code, 1) << ran.err;  // queries without a key
+    EXPECT_EQ(ran.out.find("[4,4,5,13]: 160 pairs allowed"), 0u) << ran.out;
+  }
+}
+
 TEST_F(PackedTrace, AWrongCellIsFoundInIt) {
   edit_tensors(expected() / kPlain, dir_ / "plain" / kPlain,
                [](const std::string& name, Tensor& t) {

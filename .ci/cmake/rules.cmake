@@ -32,6 +32,14 @@ if(CCACHE)
 endif()
 # No mold: the one of Debian 12 (1.10) never ends on one of the test programs.
 
+# Something that parscope can do without is not here; where `option` is ON that ends the build.
+function(ps_does_without option missing consequence)
+  if(${option} STREQUAL ON)
+    message(FATAL_ERROR "${option} is ON, and ${missing}")
+  endif()
+  message(STATUS "${missing}: ${consequence}")
+endfunction()
+
 # Warnings, and includes from the root, for a target of ours.
 function(ps_own target)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})

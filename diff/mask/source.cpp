@@ -5,6 +5,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/packing.h"
 #include "diff/mask/source_forms.h"
 #include "diff/mask/text.h"
 
@@ -187,7 +188,8 @@ Result<Source> open_source(const std::string& word, const std::optional<Dims>& s
     return out;
   }
   if (fs::is_directory(path, ec)) path = (fs::path(path) / "case.json").string();
-  if (path.ends_with(".safetensors")) return open_tensors(path, part, sizes);
+  if (path.ends_with(".safetensors") || path.ends_with(kPackedEnding))
+    return open_tensors(path, part, sizes);
   PS_TRY(const std::string text, read_text(path, std::int64_t{1} << 30));
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   if (path.ends_with(".json") || (first != std::string::npos && text[first] == '{')) {

@@ -4,7 +4,9 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include <imgui.h>
 
@@ -41,12 +43,55 @@ inline void blend(std::uint32_t& pixel, std::uint32_t color) {
   pixel = std::min(r, 255u) | std::min(g, 255u) << 8 | std::min(b, 255u) << 16 | 0xff000000u;
 }
 
+bool is_opaque(const std::uint8_t* texels, std::size_t count) {
+  std::uint32_t all = 0xffffffffu;
+  for (std::size_t i = 0; i < count; ++i) {
+    std::uint32_t texel = 0;
+    std::memcpy(&texel, texels + i * 4, sizeof texel);
+    all &= texel;
+  }
+  return all >> 24 == 255;
+}
+
+// What hides all that was drawn there before: an opaque rectangle of one colour or of an image.
+// Windows lie on docks that lie on the background, and a panel's picture on all of them.
+struct Cover {
+  const ImDrawVert* corner = nullptr;
+  Clip area{};
+  bool image = false;
+};
+
+// Which texels the pixels of an image show.
+class Texels {
+ public:
+  Texels(const ImDrawVert& a, const ImDrawVert& c, const Texture& texture)
+      : a_(a),
+        texture_(texture),
+        du_((c.uv.x - a.uv.x) / (c.pos.x - a.pos.x)),
+        dv_((c.uv.y - a.uv.y) / (c.pos.y - a.pos.y)) {}
+  int column(int x) const {
+    return texture_.column(a_.uv.x + (static_cast<float>(x) + 0.5f - a_.pos.x) * du_);
+  }
+  int row(int y) const {
+    return texture_.row(a_.uv.y + (static_cast<float>(y) + 0.5f - a_.pos.y) * dv_);
+  }
+
+ private:
+  const ImDrawVert& a_;
+  const Texture& texture_;
+  float du_, dv_;
+};
+
 class Painter {
  public:
-  // Fills leave out what lies in `hidden`: something else will be drawn there.
-  Painter(Frame& frame, const Clip& clip, const Texture& texture, const Clip& hidden)
-      : frame_(frame), clip_(clip), hidden_(hidden), texture_(texture) {}
-  void hide(const Clip& area) { hidden_ = area; }
+  // Fills leave out what covers that are still to come will hide.
+  Painter(Frame& frame, const Clip& clip, const Texture& texture, std::span<const Cover> covers)
+      : frame_(frame), clip_(clip), texture_(texture), covers_(covers) {}
+  // Before each shape: the covers after it, and whether it is an image that is one.
+  void next(std::span<const Cover> covers, bool opaque_image) {
+    covers_ = covers;
+    image_is_opaque_ = opaque_image;
+  }
 
   // False: it is none.
   bool rectangle(const ImDrawVert& a, const ImDrawVert& b, const ImDrawVert& c,
@@ -63,15 +108,7 @@ class Painter {
   }
 
   void flat(int x0, int y0, int x1, int y1, std::uint32_t color) {
-    for (int y = y0; y < y1; ++y) {
-      std::uint32_t* line = line_of(y);
-      if (y < hidden_.y0 || y >= hidden_.y1) {
-        fill(line + x0, line + x1, color);
-        continue;
-      }
-      if (x0 < hidden_.x0) fill(line + x0, line + std::min(x1, hidden_.x0), color);
-      if (hidden_.x1 < x1) fill(line + std::max(x0, hidden_.x1), line + x1, color);
-    }
+    for (int y = y0; y < y1; ++y) fill(y, x0, x1, color);
   }
 
   void triangle(const ImDrawVert& a, const ImDrawVert& b, const ImDrawVert& c) {
@@ -111,10 +148,10 @@ class Painter {
     const Shade shade(*this, p, area);
     for (int py = y0; py < y1; ++py) {
       const auto [first, last] = inside(row, step_x, least, x1 - x0);
-      std::uint32_t* line = line_of(py) + x0;
       if (first < last && shade.is_flat()) {
-        fill(line + first, line + last, shade.at(row));
+        fill(py, x0 + static_cast<int>(first), x0 + static_cast<int>(last), shade.at(row));
       } else if (first < last) {
+        std::uint32_t* line = line_of(py) + x0;
         std::array<std::int64_t, 3> w = row;
         for (std::size_t k = 0; k < 3; ++k) w[k] += step_x[k] * first;
         for (std::int64_t n = first; n < last; ++n) {
@@ -127,6 +164,17 @@ class Painter {
   }
 
  private:
+  // The next pixels of a row, from x on, that a cover will hide; none: [last, last).
+  std::pair<int, int> next_hidden(int x, int last, int y) const {
+    std::pair<int, int> next = {last, last};
+    for (const Cover& cover : covers_) {
+      const Clip& a = cover.area;
+      if (y < a.y0 || y >= a.y1 || a.x1 <= x || std::max(a.x0, x) >= next.first) continue;
+      next = {std::max(a.x0, x), a.x1};
+    }
+    return next;
+  }
+
   // The pixels [first, last) of `count` where every weight is as large as it must be.
   static std::pair<std::int64_t, std::int64_t> inside(const std::array<std::int64_t, 3>& weights,
                                                       const std::array<std::int64_t, 3>& steps,
@@ -147,23 +195,19 @@ class Painter {
     return {first, last};
   }
 
-  static bool opaque(const std::uint8_t* texels, std::size_t count) {
-    std::uint32_t all = 0xffffffffu;
-    for (std::size_t i = 0; i < count; ++i) {
-      std::uint32_t texel = 0;
-      std::memcpy(&texel, texels + i * 4, sizeof texel);
-      all &= texel;
+  // The pixels [x, last) of row y that will be seen.
+  void fill(int y, int x, int last, std::uint32_t color) {
+    std::uint32_t* line = line_of(y);
+    const std::uint32_t alpha = color >> 24;
+    while (x < last && alpha != 0) {
+      const auto [begin, end] = next_hidden(x, last, y);
+      if (alpha == 255) {
+        std::fill(line + x, line + begin, color);
+      } else {
+        for (; x < begin; ++x) blend(line[x], color);
+      }
+      x = end;
     }
-    return all >> 24 == 255;
-  }
-
-  static void fill(std::uint32_t* begin, std::uint32_t* end, std::uint32_t color) {
-    if (color >> 24 == 0) return;
-    if (color >> 24 == 255) {
-      std::fill(begin, end, color);
-      return;
-    }
-    for (; begin < end; ++begin) blend(*begin, color);
   }
 
   // The colour inside a triangle, by its three weights.
@@ -213,22 +257,20 @@ class Painter {
   }
 
   void textured(const ImDrawVert& a, const ImDrawVert& c, int x0, int y0, int x1, int y1) {
-    const float du = (c.uv.x - a.uv.x) / (c.pos.x - a.pos.x);
-    const float dv = (c.uv.y - a.uv.y) / (c.pos.y - a.pos.y);
+    const Texels texels_of(a, c, texture_);
     columns_.resize(static_cast<std::size_t>(x1 - x0));
     for (int x = x0; x < x1; ++x) {
-      columns_[static_cast<std::size_t>(x - x0)] =
-          texture_.column(a.uv.x + (static_cast<float>(x) + 0.5f - a.pos.x) * du);
+      columns_[static_cast<std::size_t>(x - x0)] = texels_of.column(x);
     }
     bool one_to_one = true;
     for (std::size_t i = 1; i < columns_.size(); ++i)
       one_to_one = one_to_one && columns_[i] == columns_[i - 1] + 1;
     for (int y = y0; y < y1; ++y) {
       std::uint32_t* line = line_of(y);
-      const int row = texture_.row(a.uv.y + (static_cast<float>(y) + 0.5f - a.pos.y) * dv);
+      const int row = texels_of.row(y);
       if (const std::uint8_t* texels = a.col == 0xffffffffu ? texture_.colors(row) : nullptr) {
         const std::uint8_t* from = texels + static_cast<std::ptrdiff_t>(columns_[0]) * 4;
-        if (one_to_one && opaque(from, columns_.size())) {
+        if (one_to_one && (image_is_opaque_ || is_opaque(from, columns_.size()))) {
           std::memcpy(line + x0, from, columns_.size() * 4);
           continue;
         }
@@ -250,21 +292,32 @@ class Painter {
   }
 
   Frame& frame_;
-  Clip clip_, hidden_;
+  Clip clip_;
   const Texture& texture_;
+  std::span<const Cover> covers_;
+  bool image_is_opaque_ = false;  // the one that is drawn now
   std::vector<int> columns_;
 };
 
-// The largest opaque rectangle of one colour. What was filled under it before is not seen: windows
-// lie on docks that lie on the background, each as large as the frame.
-struct Cover {
-  const ImDrawVert* corner = nullptr;
-  Clip area{};
-};
+// Whether every texel that the image shows in `area` is opaque.
+bool is_opaque(const ImDrawVert& a, const ImDrawVert& c, const Clip& area, const Texture& texture) {
+  const Texels texels(a, c, texture);
+  const auto [left, right] = std::minmax({texels.column(area.x0), texels.column(area.x1 - 1)});
+  const auto [top, bottom] = std::minmax({texels.row(area.y0), texels.row(area.y1 - 1)});
+  for (int y = top; y <= bottom; ++y) {
+    const std::uint8_t* line = texture.colors(y);
+    if (line == nullptr ||
+        !is_opaque(line + std::ptrdiff_t{4} * left, static_cast<std::size_t>(right - left + 1)))
+      return false;
+  }
+  return true;
+}
 
-Cover cover_of(const ImDrawData& data, const Frame& frame) {
-  Cover cover;
-  std::int64_t largest = 0;
+// The covers of a frame that are worth it, in the order in which they are drawn.
+std::vector<Cover> covers_of(const ImDrawData& data, const Frame& frame) {
+  constexpr std::int64_t kWorth = 128 * 128;
+  constexpr std::size_t kMost = 8;
+  std::vector<Cover> covers;
   for (const ImDrawList* list : data.CmdLists) {
     for (const ImDrawCmd& command : list->CmdBuffer) {
       if (command.UserCallback != nullptr) continue;
@@ -277,27 +330,32 @@ Cover cover_of(const ImDrawData& data, const Frame& frame) {
             const Clip area = pixels_of(a, c, clip);
             const std::int64_t cells =
                 std::int64_t{std::max(0, area.x1 - area.x0)} * std::max(0, area.y1 - area.y0);
-            const bool one_texel = a.uv.x == c.uv.x && a.uv.y == c.uv.y;
-            if (cells < largest || !one_texel || texture.at(a.uv.x, a.uv.y) >> 24 != 255)
-              return true;
-            largest = cells;
-            cover = {&a, area};
+            if (cells < kWorth || covers.size() == kMost) return true;
+            const bool image = a.uv.x != c.uv.x || a.uv.y != c.uv.y;
+            const bool opaque = image ? a.col == 0xffffffffu && is_opaque(a, c, area, texture)
+                                      : texture.at(a.uv.x, a.uv.y) >> 24 == 255;
+            if (opaque) covers.push_back({&a, area, image});
             return true;
           });
     }
   }
-  return cover;
+  return covers;
 }
 
-void paint(const ImDrawList& list, const ImDrawCmd& command, Frame& frame, Cover& cover) {
+// `covers`: those that are still to come.
+void paint(const ImDrawList& list, const ImDrawCmd& command, Frame& frame,
+           std::span<const Cover>& covers) {
   const Clip clip = clip_of(command, frame);
   if (clip.x0 >= clip.x1 || clip.y0 >= clip.y1) return;
   const Texture texture(command.TexRef._TexData);
-  Painter painter(frame, clip, texture, cover.area);
+  Painter painter(frame, clip, texture, covers);
   each_shape(
       list, command,
       [&](const ImDrawVert& a, const ImDrawVert& b, const ImDrawVert& c, const ImDrawVert* d) {
-        if (&a == cover.corner) painter.hide(cover.area = {});
+        const bool is_cover = !covers.empty() && &a == covers.front().corner;
+        const bool opaque_image = is_cover && covers.front().image;
+        if (is_cover) covers = covers.subspan(1);
+        painter.next(covers, opaque_image);
         if (d != nullptr && painter.rectangle(a, b, c, *d)) return true;
         painter.triangle(a, b, c);
         return false;
@@ -341,13 +399,14 @@ void accept_textures(ImDrawData& data) {
 }
 
 void rasterise(const ImDrawData& data, Frame& frame, std::uint32_t background) {
-  Cover cover = cover_of(data, frame);
+  const std::vector<Cover> covers = covers_of(data, frame);
+  std::span<const Cover> to_come = covers;
   const Texture none(nullptr);
-  Painter(frame, {0, 0, frame.width, frame.height}, none, cover.area)
+  Painter(frame, {0, 0, frame.width, frame.height}, none, to_come)
       .flat(0, 0, frame.width, frame.height, background);
   for (const ImDrawList* list : data.CmdLists) {
     for (const ImDrawCmd& command : list->CmdBuffer) {
-      if (command.UserCallback == nullptr) paint(*list, command, frame, cover);
+      if (command.UserCallback == nullptr) paint(*list, command, frame, to_come);
     }
   }
 }

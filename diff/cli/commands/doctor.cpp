@@ -13,6 +13,7 @@
 
 #include "core/library.h"
 #include "core/torch_places.h"
+#include "core/zstd.h"
 #include "diff/cli/command.h"
 #include "diff/foreign/names.h"
 #include "diff/report/report.h"
@@ -254,11 +255,18 @@ Line viewer() {
           display ? "" : "parscope view TRACE --screenshot FILE.png needs none"};
 }
 
+Line packed_traces() {
+  if (has_zstd()) return {"zstd", State::kOk, "compressed traces are read and written", ""};
+  return {"zstd", State::kNote, "none in this build: compressed traces are not read",
+          "install libzstd-dev and build parscope again"};
+}
+
 std::vector<Line> examine() {
   std::vector<Line> out = {the_program(), machine(), gpu()};
   for (Line& line : torch()) out.push_back(std::move(line));
   out.push_back(python());
   out.push_back(viewer());
+  out.push_back(packed_traces());
   std::string presets;
   for (const NamePreset& p : name_presets()) {
     presets += (presets.empty() ? "" : ", ") + std::string(p.name);
