@@ -136,9 +136,9 @@ foreach(source IN LISTS bench_sources)
   endif()
 endforeach()
 
-# What is linear stays linear, in instructions.
+# What is linear stays linear, in instructions and in bytes of the heap.
 if(EXISTS ${PROJECT_SOURCE_DIR}/tests/growth/growth.cpp AND TARGET parscope_reference AND NOT PARSCOPE_SANITIZE)
-  ps_test_program(growth "tests/growth/growth.cpp;${support}")
+  ps_test_program(growth "tests/growth/growth.cpp;tests/growth/heap.cpp;${support}")
   ps_opens_reference(growth)
   add_test(NAME growth COMMAND python3 ${PROJECT_SOURCE_DIR}/tests/growth/growth.py $<TARGET_FILE:growth>)
   set_tests_properties(growth PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)

@@ -1,6 +1,7 @@
 // How the work of diff, masks, check and diagnose grows with their inputs: each runs at sizes that
 // double. Under callgrind every size's instructions are dumped under its name (growth.py reads
-// them); alone, a line a size: what, size, milliseconds, bytes of its own at the end.
+// them); alone, a line a size: what, size, milliseconds, the most that was on the heap beside what
+// was there before.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -28,10 +29,10 @@
 #include "diff/mask/forms.h"
 #include "diff/mask/text.h"
 #include "diff/run/inputs.h"
-#include "diff/run/phases.h"
 #include "diff/run/random_model.h"
 #include "diff/run/record.h"
 #include "model/candidate.h"
+#include "tests/growth/heap.h"
 #include "tests/support/run.h"
 #include "tests/support/temp_dir.h"
 
@@ -157,6 +158,8 @@ void run(const Subject& subject) {
     const std::function<void()> work = subject.prepare(size);
     const std::string name = subject.name + " " + std::to_string(size);
     const auto start = std::chrono::steady_clock::now();
+    forget_heap_peak();
+    const std::int64_t before = heap_now();
     CALLGRIND_START_INSTRUMENTATION;
     CALLGRIND_ZERO_STATS;
     work();
@@ -165,7 +168,8 @@ void run(const Subject& subject) {
     const std::chrono::duration<double, std::milli> taken =
         std::chrono::steady_clock::now() - start;
     if (RUNNING_ON_VALGRIND != 0) continue;
-    std::printf("%s %.3f %.0f\n", name.c_str(), taken.count(), own_bytes());
+    std::printf("%s %.3f %lld\n", name.c_str(), taken.count(),
+                static_cast<long long>(heap_peak() - before));
   }
 }
 

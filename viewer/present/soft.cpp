@@ -286,6 +286,7 @@ class Painter {
       }
       for (int x = x0; x < x1; ++x) {
         const std::uint32_t texel = texture_.at(columns_[static_cast<std::size_t>(x - x0)], row);
+        if (texel >> 24 == 0) continue;  // most of a letter's rectangle
         blend(line[x], modulated(a.col, texel));
       }
     }
