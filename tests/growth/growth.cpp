@@ -31,6 +31,9 @@
 #include "diff/run/inputs.h"
 #include "diff/run/random_model.h"
 #include "diff/run/record.h"
+#include "diff/run/record_ranks.h"
+#include "diff/shard/join_trace.h"
+#include "diff/shard/rank_engine.h"
 #include "model/candidate.h"
 #include "tests/growth/heap.h"
 #include "tests/support/run.h"
@@ -94,10 +97,13 @@ std::function<void()> masks_of(std::int64_t segments) {
   };
 }
 
-Model model_of(const TempDir& dir, std::int64_t layers) {
+// `layers` layers of `heads` heads, as wide as they are many.
+Model model_of(const TempDir& dir, std::int64_t layers, std::int64_t heads = 4) {
   const std::string config =
       R"({"model_type":"qwen2","architectures":["Qwen2ForCausalLM"],"hidden_size":32,"intermediate_size":48,)"
-      R"("num_attention_heads":4,"num_key_value_heads":2,"vocab_size":61,"torch_dtype":"float32",)"
+      R"("num_attention_heads":)" +
+      std::to_string(heads) + R"(,"num_key_value_heads":)" + std::to_string(heads / 2) +
+      R"(,"vocab_size":61,"torch_dtype":"float32",)"
       R"("tie_word_embeddings":true,"max_position_embeddings":128,"num_hidden_layers":)" +
       std::to_string(layers) + "}";
   return value_or_die(write_random_model(dir.path() / ("m" + std::to_string(layers)), config, 1));
@@ -153,6 +159,34 @@ std::function<void()> diagnose_of(const TempDir& dir, std::int64_t layers) {
   };
 }
 
+// The trace of so many ranks is put together and compared with the whole one.
+std::function<void()> join_of(const TempDir& dir, std::int64_t ranks) {
+  constexpr std::int64_t kLayers = 8, kHeads = 16;
+  const Model model = model_of(dir, kLayers, kHeads);
+  TraceManifest manifest;
+  manifest.dtype = DType::kF32;
+  manifest.model_json = model.config.json;
+  const auto whole = dir.path() / "whole", parts = dir.path() / ("ranks" + std::to_string(ranks));
+  value_or_die(record(*candidate_of(model), plan_of(model), whole, manifest, {}));
+  const auto open_rank = [](const Model& local, Collectives& collectives) {
+    CandidateOptions options;
+    options.threads = 1;
+    options.device = Device::kHost;
+    options.collectives = &collectives;
+    return open_candidate(local, options);
+  };
+  ThreadRanks crew(value_or_die(RankCrew::open(model, ranks, open_rank)));
+  value_or_die(record_ranks(crew, ranks, plan_of(model), parts, manifest, {}));
+  return [=] {
+    const JoinedTrace joined =
+        value_or_die(JoinedTrace::of(value_or_die(Trace::open(parts)), nullptr));
+    DiffOptions options;
+    options.threads = 1;
+    const Trace expected = value_or_die(Trace::open(whole));
+    if (exit_code(diff_traces(joined.trace(), expected, options)) != 0) std::exit(3);
+  };
+}
+
 void run(const Subject& subject) {
   for (const std::int64_t size : subject.sizes) {
     const std::function<void()> work = subject.prepare(size);
@@ -184,6 +218,7 @@ int main_of(int count, char** words) {
       {"diff-points",
        {more << 8, more << 9, more << 10, more << 11},
        [&](std::int64_t n) { return diff_of(dir, n, 16); }},
+      {"join-ranks", {2, 4, 8, 16}, [&](std::int64_t n) { return join_of(dir, n); }},
       {"masks-segments",
        {more << 5, more << 6, more << 7, more << 8},
        [](std::int64_t n) { return masks_of(n); }},
