@@ -1,7 +1,9 @@
 #include "reference/step.h"
 
 #include <algorithm>
+#include <optional>
 
+#include "core/points.h"
 #include "reference/bridge.h"
 #include "reference/ops/blocks.h"
 #include "reference/ops/sparse_attention.h"
@@ -19,12 +21,42 @@ bool is_cache(std::string_view point) {
          point.ends_with(":q_mean_cache");
 }
 
+// An extra leading axis of one is the same value.
+at::Tensor without_leading_ones(const std::string& point, at::Tensor value) {
+  const std::optional<PointRef> ref = find_point(canonical_point(point));
+  if (!ref) return value;
+  const auto axes = 1 + std::count(ref->spec->axes.begin(), ref->spec->axes.end(), ',');
+  while (value.dim() > axes && value.size(0) == 1) value = value.squeeze(0);
+  return value;
+}
+
+// How far a value may be from what the op read that comes next: half a last place of the type that
+// it was stored in, where its engine holds it in a finer one; else 0.
+double lost_by_storing(const std::string& name, const TensorView& given, const Types& types) {
+  if (!is_floating(given.dtype) || name.starts_with("model:mask")) return 0;
+  const at::ScalarType type = point_type(name, types);
+  const double stored = unit_roundoff(given.dtype);
+  const double held = unit_roundoff(type == at::kDouble     ? DType::kF64
+                                    : type == at::kHalf     ? DType::kF16
+                                    : type == at::kBFloat16 ? DType::kBF16
+                                                            : DType::kF32);
+  return stored > held ? stored : 0;
+}
+
+// As an engine may have had it: every cell off by up to `most` of itself, a different part of that
+// each, the same in every run. (Multiples of the golden ratio's fraction are spread evenly.)
+at::Tensor as_before_storing(const at::Tensor& x, double most) {
+  const at::Tensor steps = at::arange(1, x.numel() + 1, at::TensorOptions().dtype(at::kDouble));
+  const at::Tensor part = (steps * 0.6180339887498949).frac() * 2.0 - 1.0;
+  return x.to(at::kDouble) * (1.0 + part.view_as(x) * most);
+}
+
 }  // namespace
 
 // A mask of numbers is an additive one (what is hidden is far below zero, or minus infinity), or
 // ones where it may attend.
 at::Tensor from_capture(const std::string& point, const TensorView& view, const Types& types) {
-  const at::Tensor value = borrow(view);
+  const at::Tensor value = without_leading_ones(point, borrow(view));
   if (point.starts_with("model:mask") && value.is_floating_point()) {
     const bool zero_or_one = value.eq(0).logical_or(value.eq(1)).all().item<bool>();
     if (zero_or_one && value.eq(1).any().item<bool>()) return value.eq(1);
@@ -105,6 +137,11 @@ Result<StepByOps::Value> StepByOps::value_of(const std::string& name, Pass& pass
       std::vector<std::int64_t> times(static_cast<std::size_t>(value.exact.dim()), 1);
       times[0] = rows / batch;
       value.exact = value.exact.repeat(times);
+    }
+    const Types types = types_of(scalar_type(pass.rounding.run));
+    if (const double lost = lost_by_storing(plain(name), *given, types); lost > 0) {
+      value.same_type = as_before_storing(value.exact, lost);
+      pass.stored_coarsely = true;
     }
     pass.basis.push_back(name);
   } else {
@@ -270,7 +307,7 @@ Result<Replayed> StepByOps::replay(std::string_view point, const PointLookup& lo
     at::Tensor exact, bound;
     PS_TRY_VOID(run_last(*op, pass, exact, bound));
     Replayed out;
-    if (pass.ran.size() == 1) {
+    if (pass.ran.size() == 1 && !pass.stored_coarsely) {
       if (auto broken =
               broken_law(*op, net_, lookup, rounding, *engine_.checkpoint_, exact, bound)) {
         exact = broken->value;

@@ -34,7 +34,7 @@ class StepByOps final : public ReferenceStep, public OwnRun {
   // A value on the way to the replayed point: exact, and what the candidate's type makes of it.
   struct Value {
     at::Tensor exact;
-    at::Tensor same_type;  // undefined where the value was given: the two are one
+    at::Tensor same_type;  // undefined where the value was given as it was: the two are one
   };
   struct Pass {
     const PointLookup& lookup;
@@ -42,6 +42,7 @@ class StepByOps final : public ReferenceStep, public OwnRun {
     std::map<std::string, Value> known;
     std::vector<std::string> basis;
     std::vector<const Op*> ran;             // the net's own ops, in order
+    bool stored_coarsely = false;           // a given value lost bits that its readers had
     const Overrides* wrong = nullptr;       // ops done wrong, in the reference's types
     const Overrides* wrong_same = nullptr;  // and in the candidate's
   };

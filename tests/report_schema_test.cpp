@@ -116,7 +116,10 @@ TEST(ReportSchema, WhatIsWrittenIsAccepted) {
   Report with_baseline = r;
   with_baseline.baseline = BaselineUse{"b.json", 1, {"x"}, {"y"}};
   Report sampled = r;
-  sampled.not_judged = NotJudged{"every=2", "layer 1", {{0, "model.layers.1"}}};
+  sampled.not_judged = NotJudged{"every=2,rows=16",
+                                 "layer 1",
+                                 {{0, "model.layers.1"}},
+                                 "all but 16 of 512 tokens of the projections"};
   Report invalid;
   invalid.verdict = Verdict::kInvalid;
   for (const Report& report : {r, with_baseline, sampled, invalid, Report{}}) {

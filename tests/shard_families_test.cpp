@@ -287,7 +287,8 @@ TEST(LoaderLedger, EveryTensorIsReadOrMayStayUnread) {
   const auto without = [&](const std::string& name, Tensor&) { return name != bias; };
   EXPECT_EQ(ledger(without, "").missing, std::vector<std::string>{bias});
   const Ran plan = run_parscope({"shard", "plan", dir / "m", "--tp", "2"});
-  EXPECT_EQ(plan.code, 0);
+  EXPECT_EQ(plan.code, 2);
+  EXPECT_NE(plan.err.find("TP007: " + bias), std::string::npos) << plan.err;
   EXPECT_NE(plan.out.find("missing: " + bias), std::string::npos) << plan.out;
 }
 

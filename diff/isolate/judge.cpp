@@ -7,29 +7,10 @@
 #include "diff/compare/axes.h"
 #include "diff/compare/compare.h"
 #include "diff/isolate/additive_mask.h"
+#include "diff/isolate/row_sample.h"
 #include "diff/run/phases.h"
 
 namespace ps {
-
-Tensor rows_of_beams(const TensorView& cache, const std::vector<std::int64_t>& beam_idx,
-                     std::int64_t replicas) {
-  const std::int64_t batch = cache.shape[0] / replicas;
-  const auto beams = static_cast<std::int64_t>(beam_idx.size());
-  Shape shape = cache.shape;
-  shape[0] = replicas * beams;
-  Tensor out(cache.dtype, shape);
-  const std::size_t row =
-      cache.bytes.size() / static_cast<std::size_t>(std::max<std::int64_t>(1, cache.shape[0]));
-  for (std::int64_t p = 0; p < replicas; ++p) {
-    for (std::int64_t b = 0; b < beams; ++b) {
-      const auto from = static_cast<std::size_t>(p * batch + beam_idx[static_cast<std::size_t>(b)]);
-      if (from >= static_cast<std::size_t>(cache.shape[0])) continue;
-      std::copy_n(cache.bytes.data() + from * row, row,
-                  out.bytes().data() + static_cast<std::size_t>(p * beams + b) * row);
-    }
-  }
-  return out;
-}
 
 PointRow judge_exactly(std::int64_t step, const std::string& point, const TensorView& value,
                        const TensorView& expected) {
@@ -48,44 +29,6 @@ PointRow judge_exactly(std::int64_t step, const std::string& point, const Tensor
   row.ratio = c.ratio;
   row.compared = c.compared;
   return row;
-}
-
-std::optional<Tensor> broadcast_to(const TensorView& value, const Shape& shape,
-                                   bool rows_of_samples) {
-  Shape from = value.shape;
-  while (from.size() > shape.size() && from.front() == 1) from.erase(from.begin());
-  while (from.size() < shape.size()) from.insert(from.begin(), 1);
-  if (from.size() != shape.size()) return std::nullopt;
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    // Replica-major rows: row r is sample r mod B.
-    const bool tiled = rows_of_samples && i == 0 && from[i] > 0 && shape[i] % from[i] == 0;
-    if (from[i] != shape[i] && from[i] != 1 && !tiled) return std::nullopt;
-  }
-  Tensor out(value.dtype, shape);
-  const auto size = static_cast<std::size_t>(size_of(value.dtype));
-  const std::int64_t n = count_of(shape);
-  for (std::int64_t i = 0; i < n; ++i) {
-    std::int64_t rest = i, source = 0, stride = 1;
-    for (std::size_t axis = shape.size(); axis-- > 0;) {
-      source += rest % shape[axis] % from[axis] * stride;
-      rest /= shape[axis];
-      stride *= from[axis];
-    }
-    std::memcpy(out.bytes().data() + static_cast<std::size_t>(i) * size,
-                value.bytes.data() + static_cast<std::size_t>(source) * size, size);
-  }
-  return out;
-}
-
-Tensor last_token(const TensorView& value) {
-  const std::int64_t batch = value.shape[0], length = value.shape[1];
-  Tensor out(value.dtype, {batch, 1, value.shape[2]});
-  const auto row = static_cast<std::size_t>(value.shape[2] * size_of(value.dtype));
-  for (std::int64_t b = 0; b < batch; ++b) {
-    std::copy_n(value.bytes.data() + static_cast<std::size_t>((b + 1) * length - 1) * row, row,
-                out.bytes().data() + static_cast<std::size_t>(b) * row);
-  }
-  return out;
 }
 
 // NaN bounds stand where the exact value is no number: classes decide there. Where nothing may be
@@ -147,6 +90,45 @@ std::int64_t first_nonfinite(const TensorView& value) {
     if (!std::isfinite(value_at(value, i))) return i;
   }
   return -1;
+}
+
+// Points as they were captured, but that values which attention weighs are 0 where they are no
+// numbers.
+class FiniteValues {
+ public:
+  explicit FiniteValues(const PointLookup& given) : given_(given) {}
+  PointLookup lookup() const {
+    return [this](std::string_view name) -> std::optional<TensorView> {
+      const std::optional<TensorView> value = given_(name);
+      const bool weighed = name.ends_with(".v_proj") || name.ends_with(":v_cache");
+      if (!value || !weighed || first_nonfinite(*value) < 0) return value;
+      return kept_.insert_or_assign(std::string(name), cleaned(*value)).first->second.view();
+    };
+  }
+
+ private:
+  static Tensor cleaned(const TensorView& value) {
+    Tensor out = Tensor::copy_of(value);
+    const auto size = static_cast<std::size_t>(size_of(value.dtype));
+    for (std::int64_t i = 0; i < value.count(); ++i) {
+      if (std::isfinite(value_at(value, i))) continue;
+      std::fill_n(out.bytes().data() + static_cast<std::size_t>(i) * size, size, std::byte{0});
+    }
+    return out;
+  }
+
+  const PointLookup& given_;
+  mutable std::map<std::string, Tensor> kept_;
+};
+
+// `shown`: the comparison whose errors the row tells, if that is another than the op's own.
+void fill(PointRow& row, const Comparison& local, const Comparison& shown) {
+  row.max_abs = shown.max_abs;
+  row.rel_l2 = shown.rel_l2;
+  row.max_ulp = shown.max_ulp;
+  row.ratio = local.ratio;
+  row.compared = local.compared;
+  row.ignored = local.ignored;
 }
 
 }  // namespace
@@ -231,6 +213,59 @@ Result<Tensor> StepJudge::own_of(const std::string& point) {
   return reference_.own(point);
 }
 
+bool StepJudge::inherits(const Replayed& exact) const {
+  return std::any_of(exact.basis.begin(), exact.basis.end(), [&](const std::string& name) {
+    return name.starts_with("past:") ? wrong_before_.contains(name.substr(5))
+                                     : wrong_.contains(name);
+  });
+}
+
+bool StepJudge::judge_rows(const OpInfo& op, const TensorView& captured, const PointLookup& lookup,
+                           const Rounding& rounding) {
+  const std::optional<RowSample> some = RowSample::of(op, lookup, options_.rows);
+  if (!some || first_nonfinite(captured) >= 0) return false;
+  const PointLookup rows = some->lookup();
+  Result<Replayed> exact = [&] {
+    const Phase redone(Work::kReference);
+    return reference_.replay(op.point, rows, rounding);
+  }();
+  const TensorView value = some->value();
+  if (!exact.ok() || exact->value.shape() != value.shape) return false;
+  clean_bounds(*exact, value.dtype, options_.bound_factor);
+  const std::optional<Tensor> ignored = some->rows_of(ignore_.mask_for(op.point, captured.shape));
+  const TensorView ignored_view = ignored ? ignored->view() : TensorView();
+  CompareOptions how;
+  how.bound = BoundSpec::per_cell(exact->bound.view());
+  how.ignore = ignored ? &ignored_view : nullptr;
+  const Comparison local = compare(value, exact->value.view(), how);
+  if (!local.ok()) return false;
+  PointRow row = base_row(op.point, captured);
+  fill(row, local, local);
+  if (inherits(*exact)) {
+    row.status = PointStatus::kPropagated;
+    wrong_.insert(op.point);
+  }
+  sampled_tokens_ = captured.shape[1];
+  note_.plain = true;
+  note_.wrong = row.status == PointStatus::kPropagated;
+  rows_.push_back(row);
+  const bool right = row.status == PointStatus::kOk;
+  if (right && right_) {
+    right_({op,
+            value,
+            *exact,
+            &local,
+            ignored,
+            rows,
+            rounding,
+            options_.bound_factor,
+            reference_,
+            past_,
+            {}});
+  }
+  return true;
+}
+
 Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   note_ = {};
   const Phase phase(Work::kCompare);
@@ -252,6 +287,9 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
     if (x && is_floating(x->dtype)) rounding.captured = coarser(rounding.captured, x->dtype);
   }
   rounding.lambda = options_.lambda;
+  if (options_.rows > 0 && !options_.own_run && judge_rows(op, *captured, lookup, rounding)) {
+    return {};
+  }
   Result<Replayed> replayed = [&] {
     const Phase redone(Work::kReference);
     return reference_.replay(op.point, lookup, rounding);
@@ -309,17 +347,28 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
 
   const std::optional<Tensor> ignored = ignore_.mask_for(op.point, value.shape);
   const TensorView ignored_view = ignored ? ignored->view() : TensorView();
-  clean_bounds(exact, value.dtype, options_.bound_factor);
   CompareOptions how;
-  how.bound = BoundSpec::per_cell(exact.bound.view());
   how.ignore = ignored ? &ignored_view : nullptr;
-  const Comparison local = compare(value, exact.value.view(), how);
+  const auto compared = [&](Replayed& with) {
+    clean_bounds(with, value.dtype, options_.bound_factor);
+    how.bound = BoundSpec::per_cell(with.bound.view());
+    return compare(value, with.value.view(), how);
+  };
+  Comparison local = compared(exact);
+  if (op.kind == "context" && local.class_mismatches > 0) {
+    // What is masked has the weight 0. An engine may skip its values; 0 x NaN is no number.
+    const FiniteValues finite(lookup);
+    Result<Replayed> skipped = reference_.replay(op.point, finite.lookup(), rounding);
+    if (skipped.ok() && skipped->value.shape() == value.shape) {
+      Comparison again = compared(*skipped);
+      if (again.ok()) {
+        exact = std::move(*skipped);
+        local = std::move(again);
+      }
+    }
+    how.bound = BoundSpec::per_cell(exact.bound.view());
+  }
 
-  const bool inherits =
-      std::any_of(exact.basis.begin(), exact.basis.end(), [&](const std::string& name) {
-        return name.starts_with("past:") ? wrong_before_.contains(name.substr(5))
-                                         : wrong_.contains(name);
-      });
   PointRow row = base_row(op.point, *captured);
   const Comparison* shown = &local;
   std::optional<Comparison> whole;
@@ -333,19 +382,14 @@ Result<void> StepJudge::judge(const OpInfo& op, const PointLookup& lookup) {
   if (!right) {
     row.status =
         broken || local.class_mismatches > 0 ? PointStatus::kNonfinite : PointStatus::kDiverged;
-  } else if (inherits) {
+  } else if (inherits(exact)) {
     const bool differs = !whole || !whole->ok();
     row.status = differs ? PointStatus::kPropagated : PointStatus::kHealed;
     if (whole) shown = &*whole;
   } else {
     row.status = PointStatus::kOk;
   }
-  row.max_abs = shown->max_abs;
-  row.rel_l2 = shown->rel_l2;
-  row.max_ulp = shown->max_ulp;
-  row.ratio = local.ratio;
-  row.compared = local.compared;
-  row.ignored = local.ignored;
+  fill(row, local, *shown);
   JudgedPoint judged{op,         value,  exact,    &local,
                      ignored,    lookup, rounding, options_.bound_factor,
                      reference_, past_,  {}};

@@ -24,6 +24,7 @@ struct JudgeOptions {
   double lambda = 8.0;
   double bound_factor = 1.0;  // 2 where the reference computes in the candidate's own type
   bool own_run = true;        // compare with the reference's own run too
+  std::int64_t rows = 0;      // of projections that are looked at without an own run; 0: all
   std::function<void(std::int64_t done, std::int64_t total)> progress;
 };
 
@@ -93,10 +94,17 @@ class StepJudge {
   }
   bool spread() const { return spread_; }  // and it reached a cell that counts
   std::int64_t empty_rows() const { return ignore_.empty_rows(); }
+  // Of how many tokens some were looked at, where a sample took a part of a projection's; else 0.
+  std::int64_t sampled_tokens() const { return sampled_tokens_; }
 
  private:
   Result<Tensor> own_of(const std::string& point);
   PointRow base_row(const std::string& point, const TensorView& value) const;
+  // By some rows alone: false where they do not settle it, because they are wrong or there is more
+  // to know; then nothing is noted.
+  bool judge_rows(const OpInfo& op, const TensorView& captured, const PointLookup& lookup,
+                  const Rounding& rounding);
+  bool inherits(const Replayed& exact) const;
   void judge_shape(const OpInfo& op, const TensorView& value, const Replayed& exact,
                    const PointLookup& lookup, const Rounding& rounding);
   void watch_nonfinite(const JudgedPoint& point, const Comparison* whole, PointRow& row);
@@ -115,6 +123,7 @@ class StepJudge {
   std::optional<Output> output_;
   Note note_;
   bool replicas_differ_ = true;
+  std::int64_t sampled_tokens_ = 0;
   std::function<void(const JudgedPoint&)> divergence_, right_;
   std::function<void(const std::string&, const Tensor&)> own_;
 };

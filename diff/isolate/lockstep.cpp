@@ -131,6 +131,7 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
   JudgeOptions how;
   how.run = options.run;
   how.bound_factor = options.bound_factor;
+  how.rows = options.sample.rows();
   how.lambda = lambda_for(cells_of(config, plan), options.false_alarm);
   std::map<std::string, Tensor> caches;
   Investigator investigator(config, {});
@@ -143,7 +144,7 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
   std::int64_t empty_rows = 0;
   const std::int64_t total = script.total_steps();
   const bool sampled = !options.sample.all(), votes = options.count_votes && config.replicas > 1;
-  if (sampled) report.not_judged = {options.sample.text(), options.sample.left_out(), {}};
+  if (sampled) report.not_judged = {options.sample.text(), options.sample.left_out(), {}, {}};
   // The reference's own run of an earlier process, where it got so far that it saves time.
   std::optional<CheckProgress::KeptOwnRun> kept;
   if (options.progress_file != nullptr) kept = options.progress_file->kept_own_run();
@@ -220,6 +221,11 @@ Result<Report> lockstep(Engine& candidate, Reference& reference, const ModelConf
     }
     for (std::string& point : window.left_out) {
       report.not_judged->points.emplace_back(number, std::move(point));
+    }
+    if (judge.sampled_tokens() > 0 && report.not_judged->rows.empty()) {
+      report.not_judged->rows = "all but " + std::to_string(options.sample.rows()) + " of " +
+                                std::to_string(judge.sampled_tokens()) +
+                                " tokens of the projections";
     }
     empty_rows += judge.empty_rows();
     report.points.insert(report.points.end(), judge.rows().begin(), judge.rows().end());

@@ -37,11 +37,22 @@ std::string runs_of(const std::vector<bool>& layers, bool wanted) {
 }  // namespace
 
 Result<Sample> Sample::parse(std::string_view text, std::int64_t layers, const std::string& where) {
-  const Error wrong = bad_input(where, "is no sample of layers",
-                                "layers=0,4-7 (below " + std::to_string(layers) + ") or every=8",
-                                std::string(text));
+  const Error wrong =
+      bad_input(where, "is no sample of layers or rows",
+                "layers=0,4-7 (below " + std::to_string(layers) +
+                    "), every=8, rows=16 (at least 2), or layers and rows: every=8,rows=16",
+                std::string(text));
+  constexpr std::string_view kRows = "rows=";
   Sample sample;
   sample.text_ = text;
+  if (const std::size_t at = text.rfind(kRows); at != text.npos) {
+    const std::optional<std::int64_t> rows = number(text.substr(at + kRows.size()));
+    if (!rows || *rows < 2 || (at > 0 && text[at - 1] != ',') || at == 1) return wrong;
+    sample.rows_ = *rows;
+    sample.judged_.assign(static_cast<std::size_t>(layers), true);
+    if (at == 0) return sample;
+    text = text.substr(0, at - 1);
+  }
   sample.judged_.assign(static_cast<std::size_t>(layers), false);
   if (text.starts_with("every=")) {
     const std::optional<std::int64_t> step = number(text.substr(6));

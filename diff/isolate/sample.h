@@ -1,5 +1,5 @@
-// Which layers of a run are judged, where somebody asked for a part of them only. What stands
-// outside the layers is always judged.
+// Which layers of a run are judged, and how many rows of its projections, where somebody asked for
+// a part of them only. What stands outside the layers is always judged.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +13,14 @@ namespace ps {
 
 class Sample {
  public:
-  Sample() = default;  // all layers
-  // "layers=0,4-7" or "every=8" (every eighth from layer 0 on, and the last).
+  Sample() = default;  // everything
+  // "layers=0,4-7" or "every=8" (every eighth from layer 0 on, and the last); "rows=16", of each
+  // projection; or one of the former, a comma, and the latter.
   static Result<Sample> parse(std::string_view text, std::int64_t layers, const std::string& where);
 
   bool all() const { return text_.empty(); }
   bool judges(std::string_view point) const;
+  std::int64_t rows() const { return rows_; }  // of each projection; 0: all
   const std::string& text() const { return text_; }
   // "layers 1-3, 5-7": those that are left out.
   std::string left_out() const;
@@ -26,6 +28,7 @@ class Sample {
  private:
   std::string text_;
   std::vector<bool> judged_;  // by layer
+  std::int64_t rows_ = 0;
 };
 
 }  // namespace ps

@@ -135,6 +135,7 @@ std::string report_json(const Report& report) {
     Json points = Json::array();
     for (const auto& [step, point] : n.points) points.push_back({{"step", step}, {"point", point}});
     out["not_judged"] = {{"sample", n.sample}, {"layers", n.layers}, {"points", std::move(points)}};
+    if (!n.rows.empty()) out["not_judged"]["rows"] = n.rows;
   }
   if (report.replicas) out["replicas"] = votes_json(*report.replicas);
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

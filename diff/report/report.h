@@ -68,6 +68,7 @@ struct NotJudged {
   std::string sample;                                        // as it was asked for: "every=8"
   std::string layers;                                        // "layers 1-7, 9-14"
   std::vector<std::pair<std::int64_t, std::string>> points;  // step and name, in order
+  std::string rows;  // "all but 16 of 512 tokens of the projections"; empty: all were
 };
 
 struct Report {

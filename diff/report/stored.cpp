@@ -165,7 +165,7 @@ Result<Report> read_report(const std::filesystem::path& path) {
   }
   if (const double power = number_of(json, "power"); power == power) report.power = power;
   if (const Json* n = json.find("not_judged"); n != nullptr) {
-    report.not_judged = {text_of(*n, "sample"), text_of(*n, "layers"), {}};
+    report.not_judged = {text_of(*n, "sample"), text_of(*n, "layers"), {}, text_of(*n, "rows")};
     if (const Json* points = n->find("points"); points != nullptr) {
       for (const Json& point : points->items) {
         report.not_judged->points.emplace_back(integer_of(point, "step"), text_of(point, "point"));

@@ -144,8 +144,12 @@ std::string points_summary(const Report& report) {
 }
 
 std::string not_judged_text(const NotJudged& n) {
-  return plural(n.points.size(), "point") + (n.layers.empty() ? "" : " of " + n.layers) +
-         " (the sample " + n.sample + ")";
+  std::string out = n.rows.empty() ? "nothing" : "";
+  if (!n.points.empty()) {
+    out = plural(n.points.size(), "point") + (n.layers.empty() ? "" : " of " + n.layers);
+  }
+  if (!n.rows.empty()) out += (out.empty() ? "" : "; of the others ") + n.rows;
+  return out + " (the sample " + n.sample + ")";
 }
 
 std::vector<std::string> baseline_lines(const BaselineUse& use, std::size_t most_gone) {

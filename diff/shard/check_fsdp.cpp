@@ -7,6 +7,7 @@
 
 #include "core/same_bytes.h"
 #include "diff/shard/fsdp.h"
+#include "diff/shard/plan.h"
 
 namespace ps {
 
@@ -140,6 +141,64 @@ void check_gathered(const std::string& name, const TensorView& whole,
   }
 }
 
+// What tensors are given or left out together: "norms", "vocabulary", "prefixes", else the module
+// of the layer ("mlp") or of the model that they belong to.
+std::string kind_of(const std::string& name) {
+  if (name.find("prefix_") != std::string::npos) return "prefixes";
+  if (name.find("norm") != std::string::npos) return "norms";
+  const auto [layer, length] = layer_in_name(name);
+  const bool in_layer = layer != std::string::npos;
+  const std::size_t root = name.starts_with("model.") ? 6 : 0;
+  const std::size_t at = in_layer ? layer + length + 1 : root;
+  const std::string module = name.substr(at, name.find('.', at) - at);
+  return module == "embed_tokens" || module == "lm_head" ? "vocabulary" : module;
+}
+
+// What no rank has. Files with less than half of the checkpoint, or without a whole kind of
+// tensors, are a part that was given on purpose, and that is said; else what is not there is
+// missing.
+class Absent {
+ public:
+  void found(const std::string& name) {
+    ++found_;
+    kinds_.insert(kind_of(name));
+  }
+  void lacking(const std::string& name) { lacking_.push_back(name); }
+
+  void report(Report& report) const {
+    const bool part = found_ < static_cast<std::int64_t>(lacking_.size());
+    std::set<std::string> noted;
+    std::int64_t count = 0;
+    for (const std::string& name : lacking_) {
+      if (part || !kinds_.contains(kind_of(name))) {
+        noted.insert(kind_of(name));
+        ++count;
+      } else {
+        report.findings.push_back(
+            fs_finding("TP007", name, 0, "is missing: no rank has such a tensor"));
+      }
+    }
+    if (count == 0) return;
+    std::string kinds;
+    for (const std::string& kind : noted) kinds += (kinds.empty() ? "" : ", ") + kind;
+    report.findings.push_back(
+        fs_finding("shard-not-checked", "", 0,
+                   std::to_string(count) + " tensors of the checkpoint are in no rank's file (of " +
+                       kinds + "): they are not checked",
+                   Severity::kInfo));
+  }
+
+ private:
+  std::int64_t found_ = 0;
+  std::set<std::string> kinds_;
+  std::vector<std::string> lacking_;
+};
+
+bool may_be_absent(const std::string& name, const ModelConfig& config) {
+  return name.ends_with("rotary_emb.inv_freq") ||
+         (name == "lm_head.weight" && config.tie_word_embeddings);
+}
+
 }  // namespace
 
 Result<Report> check_fsdp_shards(const Model& model, std::int64_t world, const ShardSet& shards) {
@@ -151,13 +210,18 @@ Result<Report> check_fsdp_shards(const Model& model, std::int64_t world, const S
     }
   }
   std::int64_t compared = 0;
+  Absent absent;
   for (const std::string& name : model.checkpoint->names()) {
     const TensorView& whole = *model.checkpoint->peek(name);
     const std::string dest = name.starts_with("model.") ? name.substr(6) : name;
     if (whole.shape.empty()) continue;
     bool any = false;
     for (std::int64_t r = 0; r < world; ++r) any = any || shards.find(r, dest) != nullptr;
-    if (!any) continue;
+    if (!any) {
+      if (!may_be_absent(name, model.config)) absent.lacking(name);
+      continue;
+    }
+    absent.found(name);
     ++compared;
     if (const auto copies = gathered(whole, dest, world, shards); !copies.empty()) {
       check_gathered(name, whole, copies, report);
@@ -189,6 +253,7 @@ Result<Report> check_fsdp_shards(const Model& model, std::int64_t world, const S
     return bad_input("shards", "hold no tensor of the checkpoint by name", "",
                      std::to_string(shards.ranks.begin()->second.size()) + " tensors on rank 0");
   }
+  absent.report(report);
   return report;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "diff/shard/families.h"
@@ -115,20 +116,45 @@ class Check {
     missing_if_split_.clear();
   }
 
-  void missing(const PlanRecord& record) {
-    const auto elsewhere = [&](std::int64_t rank) {
-      return shards_.find(rank, record.dest) != nullptr;
-    };
-    bool any = false;
-    for (std::int64_t r = 0; r < fused_.share.tp; ++r) any = any || elsewhere(r);
-    const bool tied_head = record.dest == fused_.head && model_.config.tie_word_embeddings;
-    const bool no_own_bias = record.kind == ShardKind::kRowBias && any;  // rank 0 alone adds it
-    if (tied_head || no_own_bias) return;
-    if (!any && record.kind == ShardKind::kReplicated) {
-      not_checked_.insert(layer_pattern(record.dest));
-      return;
+  bool in_any_file(const PlanRecord& record) const {
+    for (std::int64_t r = 0; r < fused_.share.tp; ++r) {
+      if (shards_.find(r, record.dest) != nullptr) return true;
     }
-    add("TP007", record, "is missing: this rank has no such tensor");
+    return false;
+  }
+
+  bool is_vocabulary(const PlanRecord& record) const {
+    const std::string& source = record.parts[0].source;
+    return source == fused_.embedding || source == fused_.head;
+  }
+
+  // Files that hold nothing of what every rank copies are a part that was given on purpose (the
+  // norms stand elsewhere). Where they hold some of it, the rest is missing. A whole vocabulary
+  // says nothing about the norms.
+  bool copies_are_given(const PlanRecord& record) {
+    if (!copies_given_) {
+      copies_given_.emplace(false, false);
+      for (const PlanRecord& r : fused_.records) {
+        if (r.kind != ShardKind::kReplicated || !in_any_file(r)) continue;
+        (is_vocabulary(r) ? copies_given_->first : copies_given_->second) = true;
+      }
+    }
+    return copies_given_->second || (is_vocabulary(record) && copies_given_->first);
+  }
+
+  void missing(const PlanRecord& record) {
+    const bool tied_head = record.dest == fused_.head && model_.config.tie_word_embeddings;
+    const bool bias = record.dest.ends_with(".bias");
+    const bool by_row = record.kind == ShardKind::kRowBias;
+    if (tied_head || (by_row && in_any_file(record))) return;  // one rank alone adds a row's bias
+    if (by_row) {
+      add("TP009", record, "is lost: no rank has such a tensor");
+    } else if (record.kind == ShardKind::kReplicated && !copies_are_given(record)) {
+      not_checked_.insert(layer_pattern(record.dest));
+    } else {
+      const bool by_column = bias && record.kind != ShardKind::kReplicated;
+      add(by_column ? "TP008" : "TP007", record, "is missing: this rank has no such tensor");
+    }
   }
 
   void check(const Plan& plan, const PlanRecord& record) {
@@ -260,7 +286,7 @@ class Check {
     }
     for (const std::string& pattern : not_checked_) {
       note("shard-not-checked", Severity::kInfo,
-           pattern + " is in no rank's file: replicated, so each rank may have its own copy");
+           pattern + " is in no rank's file, as nothing is that each rank copies: not checked");
     }
   }
 
@@ -299,6 +325,7 @@ class Check {
   std::set<std::pair<std::int64_t, std::string>> read_;
   std::vector<const PlanRecord*> missing_if_split_;
   std::set<std::string> not_checked_, grouped_;
+  std::optional<std::pair<bool, bool>> copies_given_;  // of the vocabulary, of all else
   std::set<DType> other_types_;
   std::int64_t checked_ = 0;
 };

@@ -55,6 +55,7 @@ LoaderLedger loader_ledger(const Plan& plan, const ShardModel& model) {
 
 std::vector<Finding> ledger_findings_of(const Plan& plan, const ShardModel& model) {
   std::vector<Finding> out;
+  if (model.checkpoint == nullptr) return out;
   const TensorView* head = model.checkpoint->peek(plan.head);
   const TensorView* rows = model.checkpoint->peek(plan.embedding);
   const bool tied = model.config.tie_word_embeddings && head != nullptr && rows != nullptr;

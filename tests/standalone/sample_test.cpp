@@ -40,14 +40,32 @@ TEST(Sample, ChoosesLayers) {
 }
 
 TEST(Sample, RefusesWhatIsNone) {
-  for (const char* text : {"", "every=0", "every=-1", "every=", "every=x", "layers=", "layers=5",
-                           "layers=2-1", "layers=1,", "layers=0-9", "layers=-1", "layers", "rows=3",
-                           "layers=1-2-3", "every=99999999999999999999"}) {
+  for (const char* text : {"",
+                           "every=0",
+                           "every=-1",
+                           "every=",
+                           "every=x",
+                           "layers=",
+                           "layers=5",
+                           "layers=2-1",
+                           "layers=1,",
+                           "layers=0-9",
+                           "layers=-1",
+                           "layers",
+                           "rows=1",
+                           "rows=",
+                           ",rows=4",
+                           "rows=4,every=2",
+                           "every=2,,rows=4",
+                           "every=2 rows=4",
+                           "layers=1-2-3",
+                           "every=99999999999999999999"}) {
     EXPECT_FALSE(Sample::parse(text, 5, "--sample").ok()) << text;
   }
   PS_NEEDS_REFERENCE();
   expect_bad_input(run_parscope({"check", bytes_model().string(), "--sample", "layers=4"}),
-                   "--sample: is no sample of layers: expected layers=0,4-7 (below 4) or every=8");
+                   "--sample: is no sample of layers or rows: expected layers=0,4-7 (below 4), "
+                   "every=8, rows=16");
 }
 
 Json check_json(const std::vector<std::string>& more, int code) {
@@ -114,6 +132,33 @@ TEST(Sample, AFaultInASkippedLayerIsNotSeenAndTheReportSaysSo) {
   // In a layer that is judged it is found, at its op.
   const Json found = check_json({"--candidate", wrong, "--sample", "layers=1"}, 1);
   EXPECT_EQ(found.find("first_divergence")->find("point")->text, "model.layers.1.mlp.up_proj");
+}
+
+TEST(Sample, SomeRowsShowAWrongWeightAndWhatIsRightStaysSo) {
+  PS_NEEDS_REFERENCE();
+  const TempDir dir;
+  copy_bytes_model(dir / "wrong", [](const std::string& name, Tensor& t) {
+    if (name == "model.layers.1.mlp.up_proj.weight") t.bytes()[1] = std::byte{0x42};
+    return true;
+  });
+  const Json right = check_json({"--sample", "rows=3"}, 0);
+  EXPECT_EQ(right.find("not_judged")->find("rows")->text,
+            "all but 3 of 9 tokens of the projections");
+  EXPECT_EQ(right.find("not_judged")->find("points")->items.size(), 0U);
+  const Json found =
+      check_json({"--candidate", (dir / "wrong").string(), "--sample", "every=1,rows=3"}, 1);
+  EXPECT_EQ(found.find("first_divergence")->find("point")->text, "model.layers.1.mlp.up_proj");
+  // What is wrong is looked at whole.
+  for (const Json& row : found.find("points")->items) {
+    const std::int64_t tokens = row.find("shape")->items[1].integer;
+    const std::int64_t seen = row.find("compared")->integer + row.find("ignored")->integer;
+    const std::string& point = row.find("point")->text;
+    if (!point.ends_with("up_proj")) continue;
+    const std::int64_t cells = 8 * 352;
+    EXPECT_EQ(seen, cells * (point.find("layers.1.") != point.npos ? tokens : 3)) << point;
+  }
+  // Nothing to leave out.
+  EXPECT_EQ(check_json({"--sample", "rows=9"}, 0).find("not_judged")->find("rows"), nullptr);
 }
 
 TEST(Sample, WorksOverStepsChunksAndBeams) {

@@ -55,7 +55,8 @@ constexpr Option kOptions[] = {
      "excite each op (scaled to epsilon, constant, one-hot, zero, large)"},
     {"--first", "", "stop at the first divergence"},
     {"--sample", "WHAT",
-     "judge only some layers: layers=0,4-7 or every=8 (and the last); the\n"
+     "judge only some layers: layers=0,4-7 or every=8 (and the last), only\n"
+     "some tokens of projections: rows=16, or both: every=8,rows=16; the\n"
      "report lists what was not judged, and its power falls accordingly\n"
      "(docs/scale.md)"},
     {"--resume", "",
@@ -314,6 +315,7 @@ const Command& check_command() {
       "  parscope check MODEL --dtype bf16 --random 4x33 --steps 3 --chunk 16 --report out/\n"
       "  parscope check MODEL --report out/ --resume   (goes on where it was killed)\n"
       "  parscope check MODEL --sample every=8         (a part of the layers)\n"
+      "  parscope check MODEL --random 1x2048 --sample rows=16   (a long prompt, soon)\n"
       "  parscope launch -n 2 check MODEL --tp 2     (real ranks; without launch: simulated)",
       kOptions,
       run};

@@ -59,6 +59,23 @@ std::string ledger_text(const Plan& plan, const ShardModel& model) {
   return out;
 }
 
+// A checkpoint that no loader can follow the plan with: a key is missing, or the tied head differs.
+Result<void> check_ledger(const Plan& plan, const ShardModel& model, const std::string& dir) {
+  std::string what;
+  for (const Finding& f : ledger_findings_of(plan, model)) {
+    if (f.id == "TP010") what = "TP010: " + f.point + " " + f.message;
+  }
+  const std::vector<std::string> missing = loader_ledger(plan, model).missing;
+  if (!missing.empty()) {
+    const std::size_t others = missing.size() - 1;
+    what += (what.empty() ? "" : "; ") + ("TP007: " + missing[0]) + " is not in the checkpoint" +
+            (others > 0 ? ", nor are " + std::to_string(others) + " others" : "") +
+            ", and config.json asks for it";
+  }
+  if (what.empty()) return {};
+  return bad_input(dir, what);
+}
+
 Error rejected(const std::string& dir, std::int64_t tp, const Rejection& why) {
   return bad_input(dir + " at tp " + std::to_string(tp), why.code + ": " + why.rule);
 }
@@ -80,6 +97,7 @@ Result<int> run_plan(const Arguments& arguments, const std::string& dir, std::in
     print(plan_table(plan, model.config, arguments.has("--ranks")));
     print(ledger_text(plan, model));
   }
+  PS_TRY_VOID(check_ledger(plan, model, dir));
   return 0;
 }
 
@@ -200,7 +218,9 @@ const Command& shard_command() {
       "plan: what each rank must hold, tensor by tensor, as slices of the checkpoint; with --json\n"
       "every record with its CRC-32. A number of ranks that the heads, the inner features or the\n"
       "head size do not allow is refused with its code (REJ_HEADS, REJ_GROUP, REJ_KV, REJ_INTER,\n"
-      "REJ_HEADDIM, REJ_QKNORM_WIDE): nothing is ever floor-divided.\n"
+      "REJ_HEADDIM, REJ_QKNORM_WIDE): nothing is ever floor-divided. A checkpoint without a "
+      "tensor\n"
+      "that is planned (TP007), or with a tied head of its own (TP010), is bad input.\n"
       "check: SHARDS (a folder with a .safetensors file a rank, or one file with rank0/... names)\n"
       "against the checkpoint, bit for bit. What is wrong is named by what it is instead: another\n"
       "rank's slice (TP003), a cut on the other dim (TP002), of the fused tensor (TP004), parts "
