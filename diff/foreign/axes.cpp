@@ -81,8 +81,8 @@ Result<Factors> factors_of(const Shape& shape, const std::vector<Axis>& axes, co
       if (f.letter == "t") PS_TRY_VOID(want(batch.tokens(), "the step's tokens (t)"));
       if (f.letter == "n" || f.letter == "B") PS_TRY_VOID(want(batch.batch, "the batch (B)"));
       if (f.letter == "S") PS_TRY_VOID(want(batch.length, "the new tokens (S)"));
-      if (f.letter == "C" && f.size < batch.columns) {
-        return misfit(i, "as long as the cache (C), or longer", batch.columns, f.size);
+      if (f.letter == "C" && f.size < batch.slots() && !unknown) {
+        return misfit(i, "as long as the cache (C), or longer", batch.slots(), f.size);
       }
     }
   }

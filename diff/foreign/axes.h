@@ -36,11 +36,13 @@ Result<Layout> parse_layout(std::string_view text, const std::string& where);
 
 // Who the rows of a flattened batch, and the slots of a paged cache, belong to.
 struct BatchMap {
-  std::int64_t batch = 0, length = 0, columns = 0;     // B, S, C (past and padding included)
-  std::vector<std::int64_t> lengths;                   // [B] new tokens of each sequence
-  std::vector<std::vector<std::int64_t>> column_of;    // [B][token] its column of the cache
-  std::vector<std::vector<std::int64_t>> block_table;  // [B][page]; empty: unknown
-  std::int64_t tokens() const;                         // sum of lengths
+  std::int64_t batch = 0, length = 0, columns = 0;         // B, S, past + S (padding included)
+  std::int64_t prefix = 0;                                 // T: slots in front of a cache's columns
+  std::vector<std::int64_t> lengths;                       // [B] new tokens of each sequence
+  std::vector<std::vector<std::int64_t>> column_of;        // [B][token] its column of the cache
+  std::vector<std::vector<std::int64_t>> block_table;      // [B][page]; empty: unknown
+  std::int64_t tokens() const;                             // sum of lengths
+  std::int64_t slots() const { return prefix + columns; }  // C
 };
 
 using Sizes = std::map<std::string, std::int64_t, std::less<>>;

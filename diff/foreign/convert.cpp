@@ -101,6 +101,7 @@ class Converter {
         return e;
       }
       batch = std::move(next).value();
+      if (config_ != nullptr) batch.map.prefix = config_->prefix_tokens;
       inputs = batch.inputs;
       if (!inputs && options_.tokens && step.meta.step == 0) inputs = options_.tokens;
     }
@@ -206,6 +207,13 @@ class Converter {
     return false;
   }
 
+  // Cross-KV layers of a model with a prefix have none.
+  bool without_prefix(const NameMatch& match) const {
+    const std::optional<PointRef> ref = find_point(canonical_point(match.points[0]));
+    if (!ref || config_ == nullptr || ref->layer < 0 || ref->layer >= config_->layers) return false;
+    return config_->cross_kv_layer[static_cast<std::size_t>(ref->layer)];
+  }
+
   Result<bool> arranged(const NamedTensor& t, const NameMatch& match, const StepBatch& batch,
                         std::set<std::string>& written, std::string& why) {
     PS_TRY(const Layout layout,
@@ -216,15 +224,17 @@ class Converter {
                        "gives axes to a point that is not in the table of points", "",
                        match.points[0]);
     }
+    BatchMap map = batch.map;
+    if (without_prefix(match)) map.prefix = 0;
     bool reverse = rules_->ggml_dims && reversed_;
-    Result<void> fits = fits_layout(t.view, layout, targets, sizes_, batch.map, reverse);
+    Result<void> fits = fits_layout(t.view, layout, targets, sizes_, map, reverse);
     if (!fits.ok() && rules_->ggml_dims) {
       reverse = !reverse;
-      if (fits_layout(t.view, layout, targets, sizes_, batch.map, reverse).ok()) fits = {};
+      if (fits_layout(t.view, layout, targets, sizes_, map, reverse).ok()) fits = {};
     }
-    Result<std::vector<Tensor>> parts =
-        fits.ok() ? arrange(t.view, layout, targets, sizes_, batch.map, reverse)
-                  : Result<std::vector<Tensor>>(fits.error());
+    Result<std::vector<Tensor>> parts = fits.ok()
+                                            ? arrange(t.view, layout, targets, sizes_, map, reverse)
+                                            : Result<std::vector<Tensor>>(fits.error());
     if (!parts.ok()) {
       if (parts.error().kind == Error::Kind::kMachine) return parts.error();
       why = match.rule->axes + ": " + parts.error().line();

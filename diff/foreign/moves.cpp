@@ -118,8 +118,8 @@ void place_slots(Work& work, const BatchMap& batch) {
 void cut_columns(Work& work, const BatchMap& batch) {
   const std::size_t at = find_letter(work, "C");
   if (at == work.letters.size() || batch.batch == 0) return;
-  if (work.value.shape()[at] <= batch.columns) return;
-  work.value = slice(work.value.view(), at, 0, batch.columns);
+  if (work.value.shape()[at] <= batch.slots()) return;
+  work.value = slice(work.value.view(), at, 0, batch.slots());
 }
 
 }  // namespace
