@@ -190,10 +190,34 @@ TEST(Cli, JsonOfAWrongModelIsAReportAndExitOne) {
   EXPECT_EQ(ran.err, "");
   const auto json = nlohmann::json::parse(ran.out);
   EXPECT_EQ(json["format"], "parscope-report/1");
+  EXPECT_EQ(json["verdict"], "diverged");
   ASSERT_EQ(json["findings"].size(), 1u);
   EXPECT_EQ(json["findings"][0]["id"], "weights-silently-missing");
   EXPECT_EQ(json["findings"][0]["severity"], "error");
   EXPECT_EQ(json["findings"][0]["point"], "model.norm.weight");
+}
+
+TEST(Cli, LintsVerdictSaysWhatItsExitCodeSays) {
+  const TempDir dir;
+  copy_bytes_model(dir / "bad",
+                   [](const std::string& name, Tensor&) { return name != "model.norm.weight"; });
+  std::filesystem::create_directories(dir / "rule");
+  auto config = nlohmann::json::parse(get_file(bytes_model() / "config.json"));
+  config["parscale_attn_smooth"] = 2;
+  put_file(dir / "rule" / "config.json", config.dump());  // and no weights: a warning beside it
+  edit_tensors(bytes_model() / "model.safetensors", dir / "cache.safetensors",
+               [](const std::string&, Tensor&) { return false; },
+               {{"key_cache.1", Tensor(DType::kF32, {8, 2, 0, 32})}});
+  for (const auto& [name, code] : std::map<std::string, int>{{bytes_model().string(), 0},
+                                                             {dir / "bad", 1},
+                                                             {dir / "rule", 1},
+                                                             {dir / "cache.safetensors", 1}}) {
+    const Ran ran = run_parscope({"lint", name, "--json"});
+    EXPECT_EQ(ran.code, code) << name << ran.err;
+    EXPECT_EQ(nlohmann::json::parse(ran.out)["verdict"], code == 0 ? "equivalent" : "diverged");
+    const std::string text = run_parscope({"lint", name}).out;
+    EXPECT_EQ(text.find(": diverged, ") != text.npos, code == 1) << text;
+  }
 }
 
 TEST(Cli, JsonOfBadInputIsStillOneLineOnStderr) {

@@ -218,6 +218,7 @@ class LintSteps : public ::testing::Test {
     std::vector<std::string> out;
     if (!report.ok()) return out;
     report_ = *report;
+    EXPECT_EQ(report_.verdict == Verdict::kDiverged, exit_code(report_) == 1);
     for (const Finding& f : report->findings) out.push_back(f.id + " " + f.point);
     return out;
   }

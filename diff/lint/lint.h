@@ -22,6 +22,9 @@ Result<Report> lint_model(const std::filesystem::path& dir);
 // Names, shapes, types and numbers of a checkpoint whose config breaks no rule.
 std::vector<Finding> checkpoint_findings(const Checkpoint& checkpoint, const ModelConfig& config);
 
+// Nothing is compared here: findings alone make the verdict, as they make the exit code.
+void judge_by_findings(Report& report);
+
 // What a rule that a config breaks is called in a report; `point` is where the config stands.
 Finding config_finding(const ConfigIssue& issue, const std::string& point);
 

@@ -77,6 +77,10 @@ std::vector<Finding> checkpoint_findings(const Checkpoint& checkpoint, const Mod
   return out;
 }
 
+void judge_by_findings(Report& report) {
+  if (exit_code(report) == 1) report.verdict = Verdict::kDiverged;
+}
+
 Result<Report> lint_model(const std::filesystem::path& dir) {
   Report report;
   PS_TRY(const ParsedConfig parsed, read_config(dir));
@@ -96,6 +100,7 @@ Result<Report> lint_model(const std::filesystem::path& dir) {
     f.severity = Severity::kWarning;
     f.message = opened.error().line();
     report.findings.push_back(std::move(f));
+    judge_by_findings(report);
     return report;
   }
   const std::shared_ptr<Checkpoint>& checkpoint = opened.value();
@@ -103,6 +108,7 @@ Result<Report> lint_model(const std::filesystem::path& dir) {
       usable ? checkpoint_findings(*checkpoint, parsed.config)
              : weight_value_findings(*checkpoint, initializer_range(parsed.config));
   for (Finding& f : found) report.findings.push_back(std::move(f));
+  judge_by_findings(report);
   return report;
 }
 

@@ -248,6 +248,7 @@ Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config) 
     }
   }
   report.findings = one_for_all_layers(std::move(report.findings));
+  judge_by_findings(report);
   return report;
 }
 
@@ -272,6 +273,7 @@ Result<Report> lint_trace(const std::filesystem::path& path,
   PS_TRY(const std::vector<StepLedger> ledgers, read_ledgers(path));
   for (Finding& f : ledger_findings(ledgers)) report.findings.push_back(std::move(f));
   report.inputs.emplace_back("trace", json_string(path.string()));
+  judge_by_findings(report);
   return report;
 }
 
