@@ -122,7 +122,20 @@ TEST_F(LoneTrace, ThePrefixIsThere) {
   });
   EXPECT_TRUE(zeros.contains(std::string("cache-prefix-zero-placeholder ") + kValues));
   const Found other = lint_one(0, kValues, [](Tensor& t) { cell(t, 1, 0, 2, 5) += 1; });
-  EXPECT_TRUE(other.contains(std::string("replica-prefix-order ") + kValues));
+  EXPECT_TRUE(other.contains(std::string("unnamed ") + kValues));
+  const Found tiled = lint_one(0, kValues, [](Tensor& t) {
+    const Tensor right = Tensor::copy_of(t.view());
+    for (std::int64_t row = 0; row < 12; ++row) {
+      for (std::int64_t h = 0; h < 2; ++h) {
+        for (std::int64_t s = 0; s < 8; ++s) {
+          for (std::int64_t d = 0; d < 32; ++d) {
+            cell(t, row, h, s, d) = cell(const_cast<Tensor&>(right), row % 4 * 3, h, s, d);
+          }
+        }
+      }
+    }
+  });
+  EXPECT_TRUE(tiled.contains(std::string("replica-prefix-order ") + kValues));
 }
 
 // A cache tensor file alone.

@@ -1,6 +1,7 @@
 // Caches followed from step to step, in traces built here by definition: reorders whose files hold
-// nothing, ranks that each have their own heads, keys of models that normalise them. Planted and
-// seen red: reorders taken for a gap, only rank 0 looked at, k_proj for k_norm.
+// nothing, ranks that each have their own heads, keys of models that normalise them, lengths and
+// prefixes that a number alone would misname. Planted and seen red: reorders taken for a gap, only
+// rank 0 looked at, k_proj for k_norm, lengths named by their number.
 #include <cmath>
 #include <map>
 #include <optional>
@@ -301,6 +302,94 @@ TEST_F(LintCacheSteps, UnrotatedKeysOfAModelThatNormalisesThem) {
   step["model.rotary_emb:sin"] = sin;
   EXPECT_EQ(run(normed), one("TP043", kKeys, 0, 0));
   EXPECT_TRUE(says("rotated, are k_rope")) << report_.findings[0].message;
+}
+
+Tensor slots_of(const Tensor& t, std::int64_t begin, std::int64_t count) {
+  const Shape& s = t.shape();
+  Tensor out(DType::kF32, {s[0], s[1], count, s[3]});
+  for (std::int64_t row = 0; row < s[0] * s[1]; ++row) {
+    const auto from = t.view().as<float>().begin() + (row * s[2] + begin) * s[3];
+    std::copy_n(from, count * s[3], out.as<float>().begin() + row * count * s[3]);
+  }
+  return out;
+}
+
+// T=3, past=5, and a second step of 2 or 1 tokens.
+class LintCacheLength : public LintCacheSteps {
+ protected:
+  Ids second(const Tensor& cache, std::int64_t tokens = 2) {
+    return lint({forward({{"input_ids", ids(kB, 5)}, {kKeys, first_}}),
+                 forward({{"input_ids", ids(kB, tokens)}, {kKeys, cache}})});
+  }
+  const Tensor first_ = first_cache(5);
+  const Tensor right_ = appended(first_, 2);
+};
+
+TEST_F(LintCacheLength, TheRightOneIsClean) { EXPECT_EQ(second(right_), Ids{}); }
+
+TEST_F(LintCacheLength, ShortByThePrefixWithThePrefixInFront) {
+  EXPECT_EQ(second(slots_of(right_, 0, 7)), one("TP040", kKeys, 0, 1));
+  EXPECT_TRUE(says("was whole before this step")) << report_.findings[0].message;
+  // Alone in its trace: the samples of each replica still start alike.
+  EXPECT_EQ(lint({forward({{"input_ids", ids(kB, 7)}, {kKeys, slots_of(right_, 0, 7)}})}),
+            one("TP040", kKeys, 0, 0));
+  EXPECT_TRUE(says("start with the same slots")) << report_.findings[0].message;
+  // Or its last slots are not the step's.
+  const Tensor cache = random({kP * kB, kK, 7, kD}), fresh = random({kP * kB, kK, 7, kD});
+  lint({forward(
+      {{"input_ids", ids(kB, 7)}, {kKeys, cache}, {"model.layers.1.self_attn:k_rope", fresh}})});
+  EXPECT_EQ(report_.findings[0].id, "TP040");
+  EXPECT_TRUE(says("are not this step's")) << report_.findings[0].message;
+}
+
+TEST_F(LintCacheLength, ShortByThePrefixWithoutIt) {
+  const Tensor none = slots_of(first_, kT, 5);
+  lint({forward({{"input_ids", ids(kB, 5)}, {kKeys, none}}),
+        forward({{"input_ids", ids(kB, 2)}, {kKeys, appended(none, 2)}})});
+  ASSERT_GE(report_.findings.size(), 2U);
+  for (const Finding& f : report_.findings) EXPECT_EQ(f.id, "cache-prefix-never-prepended");
+  // Or without it from this step on.
+  EXPECT_EQ(second(slots_of(right_, kT, 7)), one("cache-prefix-never-prepended", kKeys, 0, 1));
+}
+
+TEST_F(LintCacheLength, LongerOnesAreNamedByWhatStandsThere) {
+  const auto first_id = [&](const Tensor& cache, std::int64_t tokens = 2) {
+    const Ids found = second(cache, tokens);
+    return found.empty() ? "" : report_.findings[0].id;
+  };
+  const Tensor prefix = slots_of(first_, 0, kT), zeros(DType::kF32, {kP * kB, kK, 2, kD});
+  EXPECT_EQ(first_id(joined(prefix, right_)), "cache-length-includes-prefix");
+  EXPECT_EQ(first_id(appended(right_, kT)), "TP040");
+  EXPECT_EQ(first_id(joined(right_, slots_of(right_, 8, 2))), "cache-append-twice");
+  EXPECT_EQ(first_id(joined(right_, zeros)), "TP040");
+  EXPECT_EQ(first_id(joined(right_, right_)), "attention-gqa-wrong-axis");
+  EXPECT_EQ(first_id(appended(right_, 10)), "TP040");
+  // One token: one slot of zeros too many is no second copy.
+  const Tensor one_more = slots_of(right_, 0, 9);
+  EXPECT_EQ(first_id(joined(one_more, slots_of(zeros, 0, 1)), 1), "cache-hole-or-slot-off-by-one");
+  EXPECT_EQ(first_id(joined(one_more, slots_of(one_more, 8, 1)), 1), "cache-append-twice");
+  // One slot short in front is no slot that was written over.
+  EXPECT_EQ(first_id(slots_of(right_, 0, 9)), "cache-hole-or-slot-off-by-one");
+  EXPECT_EQ(first_id(slots_of(right_, 1, 9)), "TP040");
+}
+
+TEST_F(LintCacheLength, WhatStandsInFrontWithoutInputs) {
+  const Tensor tokens = slots_of(right_, kT, 7), prefix = slots_of(right_, 0, kT);
+  const auto alone = [&](const Tensor& cache) {
+    lint({cached(kKeys, cache)});
+    return report_.findings.empty() ? "" : report_.findings[0].id;
+  };
+  EXPECT_EQ(alone(right_), "");
+  EXPECT_EQ(alone(tokens), "cache-prefix-never-prepended");
+  EXPECT_EQ(alone(joined(tokens, prefix)), "unnamed");
+  EXPECT_TRUE(says("stands behind")) << report_.findings[0].message;
+  // Row r has the prefix of replica r mod P.
+  EXPECT_EQ(alone(joined(rows_moved(prefix, {0, 2, 4, 0, 2, 4}), tokens)), "replica-prefix-order");
+  EXPECT_TRUE(says("replicas 0 and 1")) << report_.findings[0].message;
+  Tensor changed = joined(prefix, tokens);
+  cell(changed, 3, 1, 2, 4) += 1;
+  EXPECT_EQ(alone(changed), "unnamed");
+  EXPECT_EQ(report_.findings[0].confidence, Confidence::kUnnamed);
 }
 
 }  // namespace

@@ -266,7 +266,11 @@ TEST_F(LintTrace, CacheWithoutItsPrefixIsNamed) {
   Tensors t = good();
   t["model.layers.0.self_attn:k_cache"] = Tensor(DType::kF32, {8, 2, 5, 32});
   EXPECT_EQ(ids(lint(t)), Ids{"cache-prefix-never-prepended model.layers.0.self_attn:k_cache"});
-  t["model.layers.0.self_attn:k_cache"] = Tensor(DType::kF32, {8, 2, 21, 32});
+  Tensor twice(DType::kF32, {8, 2, 21, 32});
+  t["model.layers.0.self_attn:k_cache"] = twice;  // zeros are no prefix
+  EXPECT_EQ(ids(lint(t)), Ids{"TP040 model.layers.0.self_attn:k_cache"});
+  for (float& x : twice.as<float>()) x = 1;
+  t["model.layers.0.self_attn:k_cache"] = twice;
   EXPECT_EQ(ids(lint(t)), Ids{"cache-length-includes-prefix model.layers.0.self_attn:k_cache"});
   t["model.layers.0.self_attn:k_cache"] = Tensor(DType::kF32, {8, 2, 12, 32});
   EXPECT_EQ(ids(lint(t)), Ids{"TP040 model.layers.0.self_attn:k_cache"});

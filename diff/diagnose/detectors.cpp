@@ -12,10 +12,10 @@ namespace ps {
 
 namespace {
 
-// What the comparison itself says better: values and names of points. It reads additive masks
-// (MK028) too.
-constexpr std::array<std::string_view, 6> kSaidBetter = {
-    "nonfinite", "unmatched-point", "no-known-point", "inputs", "shape", "MK028"};
+// What the comparison itself says better: values and names of points, and where something is wrong
+// that nobody can name. It reads additive masks (MK028) too.
+constexpr std::array<std::string_view, 7> kSaidBetter = {
+    "nonfinite", "unmatched-point", "no-known-point", "inputs", "shape", "MK028", "unnamed"};
 constexpr std::int64_t kLargeBytes = std::int64_t{1} << 28;
 
 std::int64_t bytes_of(const Checkpoint& checkpoint) {

@@ -26,6 +26,12 @@ std::optional<Finding> cache_shape_finding(const CacheName& cache, const std::st
                                            const Shape& found, const ModelConfig& config,
                                            const std::optional<StepSizes>& sizes);
 
+// What a cache of a wrong length (TP040 of the above) is called, where its slots agree. `before`:
+// the same cache of the forward step right before, or null.
+void name_cache_length(Finding& f, const CacheName& cache, const TensorView& now,
+                       const TensorView* before, const SafetensorsFile& step,
+                       const ModelConfig& config, const StepSizes& sizes);
+
 // Caches of one file that should be alike and are not: layers, keys and values.
 std::vector<Finding> cache_differences(const SafetensorsFile& file, const ModelConfig* config);
 

@@ -125,4 +125,8 @@ std::optional<CacheFault> reorder_fault(const Cells& before, const Cells& now, c
 std::optional<CacheFault> past_fault(const Cells& before, const Cells& now, const RowsFrom& from,
                                      const ModelConfig& config);
 
+// What it means that rows `first` and `row`, samples of a replica, start with other slots.
+CacheFault prefix_fault(const Cells& now, std::int64_t first, std::int64_t row, std::int64_t head,
+                        const ModelConfig& config);
+
 }  // namespace ps

@@ -137,15 +137,6 @@ std::optional<Finding> cache_shape_finding(const CacheName& cache, const std::st
     }
   } else if (slots_wrong) {
     f.id = "TP040";
-    if (sizes && prefix > 0 && found[2] == slots - prefix) {
-      f.id = "cache-prefix-never-prepended";
-      f.message = "the cache is " + std::to_string(prefix) +
-                  " slots short: the prefix was never put in front (" + wrong + ")";
-    } else if (sizes && prefix > 0 && found[2] == slots + prefix) {
-      f.id = "cache-length-includes-prefix";
-      f.message = "the cache is " + std::to_string(prefix) +
-                  " slots long: the prefix stands in it twice (" + wrong + ")";
-    }
   }
   return f;
 }

@@ -40,6 +40,7 @@ class Values {
     f.point = name;
     f.where = std::move(where);
     f.message = std::move(message);
+    if (f.id == "unnamed") f.confidence = Confidence::kUnnamed;
     findings_.push_back(std::move(f));
   }
 
@@ -119,10 +120,7 @@ class Values {
         rest_zero = rest_zero && all_zero(now.run(row, h, prefix, now.slots() - prefix));
         const std::int64_t first = row / batch * batch;
         if (same(now.run(row, h, 0, prefix), now.run(first, h, 0, prefix))) continue;
-        say(step, "replica-prefix-order", name, cache_place(row, h, 0, c_, now.rows()),
-            "rows " + std::to_string(first) + " and " + std::to_string(row) +
-                " are samples of replica " + std::to_string(row / batch) +
-                " and start with different prefixes: rows are replica-major, p*B + b");
+        say(step, name, prefix_fault(now, first, row, h, c_));
         return;
       }
     }

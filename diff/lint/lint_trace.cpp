@@ -58,25 +58,6 @@ void note_nonfinite(const TraceStep& step, const std::string& name, const Tensor
   report.findings.push_back(std::move(f));
 }
 
-// A cache of a wrong length: what would have made it so long.
-void name_length(Finding& f, const TensorView& view, const ModelConfig& config,
-                 const StepSizes& sizes) {
-  if (f.id != "TP040" || view.shape.size() != 4) return;
-  const std::int64_t whole = config.prefix_tokens + sizes.past + sizes.length;
-  const std::int64_t length = view.shape[2];
-  const auto says = [&](const char* id, const char* message) {
-    f.id = id;
-    f.message += std::string("; ") + message;
-  };
-  if (length == whole + sizes.length) {
-    says("cache-append-twice", "the new tokens stand in it twice");
-  } else if (config.group() > 1 && length == whole * config.group()) {
-    says("attention-gqa-wrong-axis", "heads were repeated along the token axis");
-  } else if (sizes.past > 0 && (length == whole + 1 || length == whole - 1)) {
-    says("cache-hole-or-slot-off-by-one", "one slot too many or too few");
-  }
-}
-
 // Two faults give every point [., tokens, ..] another number of tokens.
 Finding shape_finding(const TraceStep& step, const std::string& name, const TensorView& view,
                       const std::string& explanation, const ModelConfig& config,
@@ -96,11 +77,20 @@ Finding shape_finding(const TraceStep& step, const std::string& name, const Tens
   return f;
 }
 
+// A step's cache, where it has the axes of `shape` but for its slots.
+const TensorView* cache_of(const TraceStep& step, const std::string& name, const Shape& shape) {
+  const TensorView* view = step.tensors->find(name);
+  const bool alike = view != nullptr && view->count() > 0 && view->shape.size() == 4 &&
+                     shape.size() == 4 && view->shape[0] == shape[0] &&
+                     view->shape[1] == shape[1] && view->shape[3] == shape[3];
+  return alike ? view : nullptr;
+}
+
 // `caches`: the config that this rank's caches follow; `config`: that of all points, where they are
-// whole.
-void check_step(const TraceStep& step, const std::optional<ModelConfig>& config,
-                const std::optional<ModelConfig>& caches, std::int64_t past,
-                const std::optional<StepInputs>& inputs, Report& report) {
+// whole; `before`: the rank's step right before, where it was a forward step.
+void check_step(const TraceStep& step, const TraceStep* before,
+                const std::optional<ModelConfig>& config, const std::optional<ModelConfig>& caches,
+                std::int64_t past, const std::optional<StepInputs>& inputs, Report& report) {
   for (const auto& entry : step.tensors->entries()) {
     if (is_input(entry.name) || step.op == StepOp::kGenerate) continue;
     note_nonfinite(step, entry.name, entry.view, report);
@@ -112,7 +102,11 @@ void check_step(const TraceStep& step, const std::optional<ModelConfig>& config,
       if (inputs) sizes = StepSizes{inputs->batch, inputs->length, past};
       auto wrong = cache_shape_finding(*cache, entry.name, entry.view.shape, *caches, sizes);
       if (wrong) {
-        if (sizes) name_length(*wrong, entry.view, *caches, *sizes);
+        if (sizes) {
+          const TensorView* was =
+              before != nullptr ? cache_of(*before, entry.name, entry.view.shape) : nullptr;
+          name_cache_length(*wrong, *cache, entry.view, was, *step.tensors, *caches, *sizes);
+        }
         wrong->step = step.step;
         wrong->rank = step.rank;
         report.findings.push_back(*std::move(wrong));
@@ -191,11 +185,15 @@ Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config) 
     on_a_rank = legal ? std::optional(rank_config(*config, rank_share(*config, tp))) : std::nullopt;
   }
   std::map<std::int64_t, std::int64_t> past;  // by rank
+  std::map<std::int64_t, const TraceStep*> last;
   for (const TraceStep& step : trace.steps()) {
+    const TraceStep* const step_before = last[step.rank];
+    if (step.op != StepOp::kGenerate) last[step.rank] = nullptr;
     if (step.op != StepOp::kForward) {
-      check_step(step, config, config, 0, std::nullopt, report);
+      check_step(step, nullptr, config, config, 0, std::nullopt, report);
       continue;
     }
+    last[step.rank] = &step;
     std::int64_t& before = past[step.rank];
     std::optional<StepInputs> inputs;
     if (step.tensors->find("input_ids") != nullptr) {
@@ -209,7 +207,7 @@ Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config) 
     }
     // Ranks may hold points sharded or gathered, but a cache is always a rank's own.
     const bool whole = trace.manifest().tensor_parallel <= 1;
-    check_step(step, whole ? config : std::nullopt, on_a_rank, before, inputs, report);
+    check_step(step, step_before, whole ? config : std::nullopt, on_a_rank, before, inputs, report);
     if (config && inputs) {
       if (auto f = position_finding(*inputs, *config, before)) {
         add(step, *std::move(f), "position_ids", report);
