@@ -30,4 +30,14 @@ class OwnRun {
   virtual Result<void> take_up(OwnRunState state) = 0;
 };
 
+// A reference whose next step can be one that follows others which nobody has: it then knows how
+// many tokens there were and has no caches, so that its steps have no run of their own (their ops
+// are taken up as if they had run), only replays. Some References are one.
+class BeginsLate {
+ public:
+  virtual ~BeginsLate() = default;
+  // `past`: tokens in the cache, without the prefix.
+  virtual void begin_at(std::int64_t past) = 0;
+};
+
 }  // namespace ps

@@ -56,18 +56,19 @@ bool is_row_parallel(std::string_view point) {
   return point.ends_with("_attn.o_proj") || point.ends_with(".mlp.down_proj");
 }
 
-// A row-parallel sum: each rank rounds its part to the result's type, and the parts are added there
-// in rank order, each running sum rounded.
-at::Tensor reduced(const at::Tensor& x, const at::Tensor& w, const RoundingUnits& u) {
+// A row-parallel sum: each rank rounds its part to the result's type (one of them with the bias),
+// and the parts are added there in any order, each running sum rounded. None is larger than all
+// parts.
+at::Tensor reduced(const at::Tensor& x, const Tensors& w, const RoundingUnits& u) {
   const std::int64_t width = x.size(-1) / u.ranks;
-  at::Tensor size, sum;
+  at::Tensor size;
   for (std::int64_t r = 0; r < u.ranks; ++r) {
     const at::Tensor part =
-        linear_map(x.narrow(-1, r * width, width), w.narrow(1, r * width, width).contiguous());
-    sum = r == 0 ? part : sum + part;
-    size = r == 0 ? part.abs() : size + part.abs() + sum.abs();
+        linear_map(x.narrow(-1, r * width, width), w[0].narrow(1, r * width, width).contiguous());
+    size = r == 0 ? part.abs() : size + part.abs();
   }
-  return (size + sum.abs()) * u.result;
+  if (w.size() > 1) size = size + w[1].abs();
+  return size * (static_cast<double>(u.ranks) * u.result);
 }
 
 // Mean of squares (all positive: its sum errs little), reciprocal root, product, cast, times
@@ -244,7 +245,7 @@ at::Tensor bound_of(const Op& op, const StepContext& context, const Tensors& in,
   }
   if (kind == "linear") {
     const at::Tensor bound = linear_bound(in[0], w, out, u);
-    return u.ranks > 1 && is_row_parallel(op.point) ? bound + reduced(in[0], w[0], u) : bound;
+    return u.ranks > 1 && is_row_parallel(op.point) ? bound + reduced(in[0], w, u) : bound;
   }
   if (kind == "linear_of_silu") return linear_of_silu_bound(in[0], w, out, u);
   if (kind == "rms_norm") return rms_norm_bound(in[0], out, u);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/engine.h"
+#include "core/own_run.h"
 #include "reference/net.h"
 #include "reference/weights.h"
 
@@ -15,7 +16,7 @@ namespace ps::reference {
 // The caches of a run: "model.layers.0.self_attn:k_cache" -> [R,K,C,D].
 using Cache = std::map<std::string, at::Tensor>;
 
-class ReferenceEngine final : public Reference {
+class ReferenceEngine final : public Reference, public BeginsLate {
  public:
   ReferenceEngine(const Model& model, const ReferenceOptions& options);
 
@@ -23,6 +24,10 @@ class ReferenceEngine final : public Reference {
   Result<void> reorder_cache(const std::vector<std::int64_t>& beam_idx, Tap& tap) override;
   void reset() override;
   std::int64_t past() const override { return past_; }
+  void begin_at(std::int64_t past) override {
+    reset();
+    past_ = past;
+  }
   Result<Generated> generate(const StepInputs& prompt, std::int64_t beams,
                              std::int64_t new_tokens) override;
 

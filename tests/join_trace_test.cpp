@@ -2,6 +2,7 @@
 // in it and found: values that differ, partial sums that were not, or wrongly, summed.
 #include "diff/shard/join_trace.h"
 
+#include <functional>
 #include <set>
 
 #include <gtest/gtest.h>
@@ -127,6 +128,99 @@ TEST_F(RankTrace, AverageInsteadOfSumIsNamedWithoutPartialSums) {
     EXPECT_EQ(json["first_divergence"]["point"], wrong);
     EXPECT_EQ(json["findings"][0]["id"], "TP014") << wrong;
   }
+}
+
+// Edits one tensor in one rank's file.
+void edit_rank(const fs::path& dir, const std::string& file, const std::string& point,
+               const std::function<void(Tensor&)>& edit) {
+  const fs::path path = dir / file, old = dir / "old.safetensors";
+  fs::rename(path, old);
+  edit_tensors(old, path, [&](const std::string& name, Tensor& t) {
+    if (name == point) edit(t);
+    return true;
+  });
+  fs::remove(old);
+}
+
+void edit_manifest(const fs::path& dir, const std::function<void(nlohmann::json&)>& edit) {
+  auto json = nlohmann::json::parse(get_file(dir / "trace.json"));
+  edit(json);
+  put_file(dir / "trace.json", json.dump());
+}
+
+TEST_F(RankTrace, TheOddRankIsBlamedAndItsPointIsTheFirst) {
+  for (const int odd : {0, 2}) {
+    const std::string point = "model.layers.1.input_layernorm";
+    const fs::path dir = dir_ / ("odd" + std::to_string(odd));
+    fs::copy(dir_ / "ranks", dir);
+    edit_rank(dir, file(odd), point, [](Tensor& t) { t.as<float>()[7] += 0.5F; });
+    const Ran ran = run_parscope({"diff", dir, dir_ / "whole", "--json"});
+    EXPECT_EQ(ran.code, 1) << ran.err;
+    const auto json = nlohmann::json::parse(ran.out);
+    EXPECT_EQ(json["first_divergence"]["point"], point);
+    EXPECT_EQ(json["first_divergence"]["rank"], odd);
+    EXPECT_EQ(json["findings"][0]["id"], "TP012");
+    // The others hold the right value, and that one is compared.
+    for (const auto& row : json["points"]) EXPECT_EQ(row["status"], "ok") << row;
+  }
+}
+
+TEST_F(RankTrace, RanksOfOtherGroupsAreSaidNotToBeLookedAt) {
+  const fs::path dir = dir_ / "groups";
+  fs::copy(dir_ / "ranks", dir);
+  edit_manifest(dir, [&](nlohmann::json& json) {
+    json["world_size"] = 8;
+    auto& steps = json["steps"];
+    for (std::size_t i = 0, n = steps.size(); i < n; ++i) {
+      auto more = steps[i];
+      const int rank = more["rank"].get<int>();
+      more["rank"] = rank + 4;
+      const std::string from = more["file"].get<std::string>(), to = "group-" + from;
+      fs::copy_file(dir / from, dir / to);
+      more["file"] = to;
+      steps.push_back(more);
+    }
+  });
+  const Ran ran = run_parscope({"diff", dir, dir_ / "whole"});
+  EXPECT_EQ(ran.code, 0) << ran.out << ran.err;
+  EXPECT_NE(ran.out.find("ranks 4 to 7 are other groups"), std::string::npos) << ran.out;
+  edit_manifest(dir, [](nlohmann::json& json) { json["steps"].erase(8); });
+  expect_bad_input(run_parscope({"diff", dir, dir_ / "whole"}), "no groups of tensor_parallel");
+}
+
+TEST_F(RankTrace, IsCutWhereItsManifestSays) {
+  const fs::path dir = dir_ / "declared";
+  fs::copy(dir_ / "ranks", dir);
+  for (int rank = 0; rank < 4; ++rank) {  // [B,S,h]: each rank has a quarter of h
+    edit_rank(dir, file(rank), "model.norm", [&](Tensor& t) {
+      const std::int64_t h = t.shape()[2], rows = t.shape()[0] * t.shape()[1];
+      Tensor part(t.dtype(), {t.shape()[0], t.shape()[1], h / 4});
+      for (std::int64_t i = 0; i < rows * h / 4; ++i) {
+        const std::int64_t from = i / (h / 4) * h + rank * (h / 4) + i % (h / 4);
+        part.as<float>()[static_cast<std::size_t>(i)] =
+            t.as<float>()[static_cast<std::size_t>(from)];
+      }
+      t = std::move(part);
+    });
+  }
+  EXPECT_EQ(run_parscope({"diff", dir, dir_ / "whole"}).code, 1);
+  for (const int axis : {2, -1}) {
+    edit_manifest(dir, [&](nlohmann::json& json) { json["shards"]["model.norm"]["dim"] = axis; });
+    const Ran ran = run_parscope({"diff", dir, dir_ / "whole"});
+    EXPECT_EQ(ran.code, 0) << ran.out << ran.err;
+  }
+  edit_manifest(dir, [&](nlohmann::json& json) { json["shards"]["model.norm"]["dim"] = 3; });
+  EXPECT_EQ(run_parscope({"diff", dir, dir_ / "whole"}).code, 1);
+}
+
+TEST_F(RankTrace, RanksThatReadOtherTokensAreFound) {
+  const fs::path dir = dir_ / "tokens";
+  fs::copy(dir_ / "ranks", dir);
+  edit_rank(dir, file(1), "input_ids", [](Tensor& t) { t.bytes()[0] ^= std::byte{1}; });
+  const Ran ran = run_parscope({"diff", dir, dir_ / "whole", "--json"});
+  const auto json = nlohmann::json::parse(ran.out);
+  EXPECT_EQ(json["first_divergence"]["point"], "input_ids");
+  EXPECT_EQ(json["first_divergence"]["rank"], 1);
 }
 
 TEST_F(RankTrace, AMissingRankIsBadInput) {

@@ -6,6 +6,8 @@
 #include <set>
 #include <utility>
 
+#include "core/late_start.h"
+#include "core/own_run.h"
 #include "core/points.h"
 #include "diff/diagnose/beams.h"
 #include "diff/diagnose/benign.h"
@@ -172,7 +174,8 @@ Result<Report> examine_rank(const Trace& trace, std::int64_t rank, const Model& 
   Outcome outcome{false, true, unit_roundoff(run) < 1e-6, false};
   std::unique_ptr<StepJudge> before;  // the step before's
   bool spread = false, measured = options.measure_power;
-  std::int64_t done = 0;
+  std::int64_t done = 0, follows = 0;  // the number of the step that comes next
+  bool begins = true;
   const auto total = static_cast<std::int64_t>(trace.steps().size());
   for (const TraceStep& step : trace.steps()) {
     if (options.progress) options.progress(done++, total);
@@ -181,7 +184,7 @@ Result<Report> examine_rank(const Trace& trace, std::int64_t rank, const Model& 
     if (step.op == StepOp::kReorderCache) {
       if (moves_rows(step.beam_idx)) power.reordered();
       NoTap none;
-      PS_TRY_VOID(reference.reorder_cache(step.beam_idx, none));
+      if (how.own_run) PS_TRY_VOID(reference.reorder_cache(step.beam_idx, none));
       for (const auto& [name, cache] : past_caches.known()) {
         const auto after = values.find(name);
         if (!after) continue;
@@ -194,14 +197,33 @@ Result<Report> examine_rank(const Trace& trace, std::int64_t rank, const Model& 
                                          cache.view(), *after, step.beam_idx, config.replicas));
       }
       past_caches.reorder(step.beam_idx, config.replicas, values);
+      follows = step.step + 1;
       continue;
     }
+    if (step.step != follows || begins) {
+      const auto said = past_said_by(step, config, step.step == 0);
+      auto* late = dynamic_cast<BeginsLate*>(&reference);
+      if (late != nullptr && said && *said > 0 && *said != reference.past()) {
+        late->begin_at(*said);
+        past_caches = {};
+        before.reset();
+        how.own_run = false;
+        report.environment.emplace_back("begins_at_step", std::to_string(step.step));
+      }
+    }
+    follows = step.step + 1;
+    begins = false;
     const std::int64_t past = reference.past();
     PS_TRY(const StepInputs inputs, mask::step_inputs_with_mask(step, config, past));
     PS_TRY(const std::unique_ptr<ReferenceStep> truth, [&] {
       const Phase phase(Work::kReference);
       return reference.step(inputs);
     }());
+    if (auto* own = dynamic_cast<OwnRun*>(truth.get()); own != nullptr && !how.own_run) {
+      OwnRunState all;
+      all.ops = static_cast<std::int64_t>(truth->ops().size());
+      PS_TRY_VOID(own->take_up(std::move(all)));
+    }
     const PointLookup lookup = [&](std::string_view name) -> std::optional<TensorView> {
       if (name.starts_with("past:")) {
         return past_caches.find(std::string(name.substr(5)), values, inputs.length);

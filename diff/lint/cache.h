@@ -29,9 +29,10 @@ std::optional<Finding> cache_shape_finding(const CacheName& cache, const std::st
 // Caches of one file that should be alike and are not: layers, keys and values.
 std::vector<Finding> cache_differences(const SafetensorsFile& file, const ModelConfig* config);
 
-// Contents over the steps of a trace of one rank: what was cached stays as it was (TP041), the new
-// slots are the new keys and values (TP043 where keys were not rotated), a reorder moves the rows
-// of every replica (TP044), the prefix is there and the same in every sample.
+// Contents over the steps of each rank, whose caches have `config`'s heads: what was cached stays
+// as it was (TP041), the new slots are the new keys and values (TP043 where keys were not rotated),
+// a reorder moves the rows of every replica (TP044), the prefix is there and the same in every
+// sample.
 std::vector<Finding> cache_value_findings(const Trace& trace, const ModelConfig& config);
 
 // Findings that say the same of several layers' keys, or values, as one that lists the layers.

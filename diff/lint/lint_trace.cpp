@@ -242,8 +242,8 @@ Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config) 
       report.findings.push_back(std::move(f));
     }
   }
-  if (config && trace.manifest().tensor_parallel <= 1) {
-    for (Finding& f : cache_value_findings(trace, *config)) {
+  if (on_a_rank) {
+    for (Finding& f : cache_value_findings(trace, *on_a_rank)) {
       report.findings.push_back(std::move(f));
     }
   }

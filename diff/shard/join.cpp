@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/crc32.h"
+#include "core/odd_one.h"
+
 namespace ps {
 
 namespace {
@@ -61,6 +64,27 @@ std::int64_t whole_size(Dealt dealt, std::string_view point, const ModelConfig& 
   return 0;
 }
 
+// What most of the ranks first .. first + count - 1 hold; notes one that holds something else.
+TensorView agreed(const std::vector<TensorView>& parts, std::int64_t first, std::int64_t count,
+                  JoinedPoint& out) {
+  const auto part = [&](std::int64_t r) { return parts[static_cast<std::size_t>(first + r)]; };
+  std::int64_t cell = 0;
+  const auto same = [&](std::int64_t r) { return differing_cells(part(0), part(r), cell) == 0; };
+  bool all = true;
+  for (std::int64_t r = 1; r < count && all; ++r) all = same(r);
+  if (all) return part(0);
+  std::vector<std::uint32_t> said;
+  for (std::int64_t r = 0; r < count; ++r) said.push_back(crc32_of(part(r).bytes));
+  const std::optional<OddOne> odd = odd_one(said);
+  if (!odd) return part(0);
+  if (!out.disagree) {
+    out.differing = differing_cells(part(odd->other), part(odd->rank), cell);
+    out.cell = cell;
+    out.disagree = {first + odd->other, first + odd->rank};
+  }
+  return part(odd->other);
+}
+
 }  // namespace
 
 PointDeal point_deal(std::string_view point) {
@@ -111,9 +135,24 @@ Result<Tensor> concatenated(const std::vector<TensorView>& parts, std::size_t ax
 }
 
 Result<JoinedPoint> join_point(std::string_view point, const std::vector<TensorView>& parts,
-                               const ModelConfig& config, const RankShare& share) {
+                               const ModelConfig& config, const RankShare& share,
+                               std::optional<std::int64_t> declared) {
   PS_CHECK(static_cast<std::int64_t>(parts.size()) == share.tp, "a part a rank");
   PointDeal deal = point_deal(point);
+  if (declared) {
+    const auto axes = static_cast<std::int64_t>(parts[0].shape.size());
+    const std::int64_t axis = *declared < 0 ? *declared + axes : *declared;
+    if (axis < 0 || axis >= axes) {
+      return bad_input(std::string(point), "is said to be cut on an axis that it has not",
+                       "an axis below " + std::to_string(axes), std::to_string(*declared));
+    }
+    if (deal.dealt == Dealt::kWhole || deal.axis != static_cast<std::size_t>(axis)) {
+      JoinedPoint out;
+      PS_TRY(out.value, concatenated(parts, static_cast<std::size_t>(axis)));
+      out.sharded = true;
+      return out;
+    }
+  }
   // A mask of all heads is cut as they are; one for all of them is the same on every rank.
   const bool mask = point == "model:mask" || point == "model:mask_sliding";
   if (mask && share.heads > 1 && parts[0].shape.size() == 4 && parts[0].shape[1] == share.heads) {
@@ -128,7 +167,14 @@ Result<JoinedPoint> join_point(std::string_view point, const std::vector<TensorV
   std::int64_t group = share.tp;
   if (can_shard && found != whole) {
     group = deal.dealt == Dealt::kKvHeads ? share.kv_replicas : 1;
-    const std::int64_t rows = deal.dealt == Dealt::kVocab ? share.padded_vocab : whole;
+    // Engines pad the vocabulary to a multiple of their own, of a rank's part or of all.
+    constexpr std::int64_t kPadding = 128;
+    const std::int64_t padded = found * share.tp;
+    const bool padding =
+        deal.dealt == Dealt::kVocab && padded >= whole && padded - whole < kPadding * share.tp;
+    const std::int64_t rows = padding                       ? padded
+                              : deal.dealt == Dealt::kVocab ? share.padded_vocab
+                                                            : whole;
     if (found * (share.tp / group) != rows) {
       return bad_input(std::string(point),
                        "a rank's part does not fit the model at tp " + std::to_string(share.tp) +
@@ -144,17 +190,7 @@ Result<JoinedPoint> join_point(std::string_view point, const std::vector<TensorV
       return bad_input(std::string(point), "rank " + std::to_string(r) + " has another shape",
                        to_string(parts[0].shape), to_string(part.shape));
     }
-    if (r % group == 0) {
-      distinct.push_back(part);
-      continue;
-    }
-    std::int64_t cell = 0;
-    const std::int64_t count = differing_cells(distinct.back(), part, cell);
-    if (count > 0 && !out.disagree) {
-      out.disagree = {r / group * group, r};
-      out.cell = cell;
-      out.differing = count;
-    }
+    if (r % group == 0) distinct.push_back(agreed(parts, r, group, out));
   }
   if (distinct.size() == 1) {
     out.value = Tensor::copy_of(distinct[0]);

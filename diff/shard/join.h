@@ -27,15 +27,17 @@ PointDeal point_deal(std::string_view point);
 struct JoinedPoint {
   Tensor value;
   bool sharded = false;
-  // Ranks that should hold the same and do not: {first, other}, and the cell.
+  // Ranks that should hold the same and do not: one of those that agree, the odd one, and the cell.
   std::optional<std::pair<std::int64_t, std::int64_t>> disagree;
   std::int64_t cell = 0;
   std::int64_t differing = 0;  // cells
 };
 
 // parts[r] is rank r's value. An Error says which rank's shape does not fit.
+// `declared`: the axis that the trace says it is cut on; from the end where it is negative.
 Result<JoinedPoint> join_point(std::string_view point, const std::vector<TensorView>& parts,
-                               const ModelConfig& config, const RankShare& share);
+                               const ModelConfig& config, const RankShare& share,
+                               std::optional<std::int64_t> declared = std::nullopt);
 
 // `parts` behind each other on an axis; all other axes are equal.
 Result<Tensor> concatenated(const std::vector<TensorView>& parts, std::size_t axis);

@@ -4,13 +4,17 @@
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <optional>
+#include <set>
 #include <stdlib.h>
 
 #include "core/same_bytes.h"
 #include "core/trace_extras.h"
 #include "diff/compare/closeness.h"
+#include "diff/run/record.h"
 #include "diff/shard/join.h"
 #include "diff/shard/ledgers.h"
+#include "diff/shard/rank_sums.h"
 
 namespace ps {
 
@@ -43,55 +47,6 @@ std::string number(double x) {
 
 using Parts = std::vector<TensorView>;
 
-// The one factor between two values, if there is one: ||full - c sum|| within the bound.
-struct SumCheck {
-  bool equal = true;
-  double factor = 0;  // full = factor * sum, in the least squares
-  bool scaled = false;
-  std::int64_t own = -1;  // a rank whose value is its own partial sum
-  std::int64_t cell = -1;
-};
-
-// The reduced value on rank r against the sum of all partial sums. Partials and their sum are
-// rounded to the run's type: each of tp + 1 roundings is at most u of the running sum.
-SumCheck check_sum(const Parts& partials, const TensorView& full) {
-  const double u = unit_roundoff(full.dtype);
-  const double roundings = static_cast<double>(partials.size()) + 1;
-  SumCheck out;
-  double dot = 0, norm = 0;
-  for (std::int64_t i = 0; i < full.count(); ++i) {
-    double sum = 0, size = 0;
-    for (const TensorView& p : partials) {
-      sum += value_at(p, i);
-      size += std::fabs(value_at(p, i));
-    }
-    const double x = value_at(full, i);
-    dot += x * sum;
-    norm += sum * sum;
-    if (std::fabs(x - sum) <= roundings * u * size || (std::isnan(x) && std::isnan(sum))) continue;
-    if (out.equal) out.cell = i;
-    out.equal = false;
-  }
-  if (out.equal) return out;
-  out.factor = norm > 0 ? dot / norm : 0;
-  out.scaled = true;
-  for (std::int64_t i = 0; i < full.count() && out.scaled; ++i) {
-    double sum = 0, size = 0;
-    for (const TensorView& p : partials) {
-      sum += value_at(p, i);
-      size += std::fabs(value_at(p, i));
-    }
-    out.scaled = std::fabs(value_at(full, i) - out.factor * sum) <= 2 * roundings * u * size;
-  }
-  for (std::size_t r = 0; r < partials.size() && out.own < 0; ++r) {
-    const Closeness c = compare(full, partials[r]);
-    if (c.same_shape && c.max_abs == 0 && c.class_mismatches == 0) {
-      out.own = static_cast<std::int64_t>(r);
-    }
-  }
-  return out;
-}
-
 class Joiner {
  public:
   Joiner(const Trace& trace, const ModelConfig& config, TraceWriter& writer)
@@ -109,7 +64,29 @@ class Joiner {
   std::vector<Finding> findings;
 
  private:
-  Result<void> step(std::int64_t number, const std::vector<const TraceStep*>& ranks) {
+  // Of several groups of tensor-parallel ranks, which compute the same function of what may be
+  // other tokens, the first.
+  Result<void> one_group(std::vector<const TraceStep*>& ranks) {
+    const auto count = static_cast<std::int64_t>(ranks.size());
+    if (count == share_.tp) return {};
+    if (count % share_.tp != 0) {
+      return bad_input(trace_.path().string(), "its ranks are no groups of tensor_parallel",
+                       "a multiple of " + std::to_string(share_.tp) + " ranks",
+                       std::to_string(count));
+    }
+    ranks.resize(static_cast<std::size_t>(share_.tp));
+    if (said_groups_) return {};
+    said_groups_ = true;
+    Finding f = rank_finding(*ranks[0], "rank-groups", "", share_.tp);
+    f.severity = Severity::kInfo;
+    f.message = "ranks " + std::to_string(share_.tp) + " to " + std::to_string(count - 1) +
+                " are other groups of tensor_parallel = " + std::to_string(share_.tp) +
+                ": the first group is looked at";
+    findings.push_back(std::move(f));
+    return {};
+  }
+
+  Result<void> step(std::int64_t number, std::vector<const TraceStep*> ranks) {
     for (std::int64_t r = 0; r < share_.tp; ++r) {
       const bool there = r < static_cast<std::int64_t>(ranks.size()) &&
                          ranks[static_cast<std::size_t>(r)]->rank == r;
@@ -120,6 +97,7 @@ class Joiner {
           "a file of each of " + std::to_string(share_.tp) + " ranks",
           std::to_string(ranks.size()));
     }
+    PS_TRY_VOID(one_group(ranks));
     TraceStep joined = *ranks[0];
     joined.rank = 0;
     joined.file.clear();
@@ -132,7 +110,47 @@ class Joiner {
     for (const auto& entry : ranks[0]->tensors->entries()) {
       PS_TRY_VOID(point(*ranks[0], entry.name, ranks));
     }
+    lone_points(*ranks[0], ranks);
     return writer_.end_step();
+  }
+
+  void lone_points(const TraceStep& first, const std::vector<const TraceStep*>& ranks) {
+    std::set<std::string> said;
+    for (const TraceStep* rank : ranks) {
+      for (const auto& entry : rank->tensors->entries()) {
+        const bool lone = first.tensors->find(entry.name) == nullptr;
+        if (lone && !entry.name.ends_with(kPartial) && said.insert(entry.name).second) {
+          left_out(first, entry.name, 0);
+        }
+      }
+    }
+  }
+
+  void left_out(const TraceStep& step, const std::string& name, std::int64_t rank) {
+    Finding f = rank_finding(step, "TP012", name, rank);
+    f.severity = Severity::kWarning;
+    f.message = "rank " + std::to_string(rank) + " has no such point; it is left out";
+    findings.push_back(std::move(f));
+  }
+
+  // Ranks of a group read the same tokens.
+  void inputs(const TraceStep& step, const std::string& name, const Parts& parts) {
+    for (std::size_t r = 1; r < parts.size(); ++r) {
+      if (same_bytes(parts[0], parts[r])) continue;
+      Finding f = rank_finding(step, "TP012", name, static_cast<std::int64_t>(r));
+      f.message = "ranks 0 and " + std::to_string(r) + " were given other " + name +
+                  ": what they compute cannot agree";
+      f.fix = "broadcast the batch from one rank, or give every rank of the group the same";
+      findings.push_back(std::move(f));
+      return;
+    }
+  }
+
+  std::optional<std::int64_t> declared(const std::string& name) const {
+    for (const ShardSpec& spec : trace_.manifest().shards) {
+      if (matches(spec.pattern, name)) return spec.dim;
+    }
+    return std::nullopt;
   }
 
   Result<void> point(const TraceStep& first, const std::string& name,
@@ -142,16 +160,14 @@ class Joiner {
     for (const TraceStep* rank : ranks) {
       const TensorView* view = rank->tensors->find(name);
       if (view == nullptr) {
-        Finding f = rank_finding(first, "TP012", name, rank->rank);
-        f.severity = Severity::kWarning;
-        f.message = "rank " + std::to_string(rank->rank) + " has no such point; it is left out";
-        findings.push_back(std::move(f));
+        left_out(first, name, rank->rank);
         return {};
       }
       parts.push_back(*view);
     }
+    if (is_input(name)) inputs(first, name, parts);
     if (is_input(name) || name.starts_with("grad/")) return writer_.add(name, parts[0]);
-    const Result<JoinedPoint> result = join_point(name, parts, config_, share_);
+    const Result<JoinedPoint> result = join_point(name, parts, config_, share_, declared(name));
     if (!result.ok()) {
       Finding f = rank_finding(first, "TP001", name, 0);
       f.message = result.error().line();
@@ -168,7 +184,7 @@ class Joiner {
       findings.push_back(std::move(f));
     }
     if (result->disagree) disagree(first, name, *result, parts);
-    sums(first, name, parts, ranks);
+    if (!result->sharded) sums(first, name, parts, ranks);
     return writer_.add(name, result->value.view());
   }
 
@@ -208,7 +224,8 @@ class Joiner {
     for (std::size_t r = 0; r < full.size(); ++r) {
       if (r > 0 && same_bytes(full[r], full[r - 1])) continue;  // else the work is ranks squared
       const SumCheck sum = check_sum(partials, full[r]);
-      if (sum.equal || (may_add_bias && !sum.scaled && sum.own < 0)) continue;
+      const bool may_be_bias = may_add_bias && !sum.scaled && sum.own < 0;
+      if (sum.equal || (may_be_bias && off_by_one_row(partials, full[r]))) continue;
       Finding f = rank_finding(step, "TP013", name, static_cast<std::int64_t>(r));
       f.where = index_text(full[r].shape, sum.cell);
       const auto tp = static_cast<double>(share_.tp);
@@ -234,6 +251,7 @@ class Joiner {
   const ModelConfig& config_;
   TraceWriter& writer_;
   RankShare share_;
+  bool said_groups_ = false;
 };
 
 }  // namespace
@@ -299,16 +317,46 @@ Result<JoinedTrace> JoinedTrace::of(Trace trace, const ModelConfig* model) {
   return out;
 }
 
+namespace {
+
+// Inputs come before all that is computed.
+bool before(const FirstDivergence& a, const FirstDivergence& b) {
+  if (a.step != b.step) return a.step < b.step;
+  if (is_input(a.point) != is_input(b.point)) return is_input(a.point);
+  return point_before(a.point, b.point);
+}
+
+int doubt(Confidence confidence) {
+  return confidence == Confidence::kExact ? 0 : confidence == Confidence::kConsistent ? 1 : 2;
+}
+
+}  // namespace
+
 void add_rank_findings(Report& report, const std::vector<Finding>& findings) {
-  report.findings.insert(report.findings.begin(), findings.begin(), findings.end());
   for (const Finding& f : findings) {
     if (f.severity != Severity::kError) continue;
     if (report.verdict == Verdict::kEquivalent) report.verdict = Verdict::kDiverged;
-    if (!report.first_divergence) {
-      report.first_divergence = FirstDivergence{f.step, f.rank, f.point, f.where};
+    const FirstDivergence here{f.step, f.rank, f.point, f.where};
+    if (!report.first_divergence || before(here, *report.first_divergence)) {
+      report.first_divergence = here;
     }
-    break;
   }
+  // What is said of the first divergence goes first, the surest of it in front, names that replays
+  // gave before what the ranks show. Of all else the ranks come first.
+  std::vector<std::pair<int, Finding>> all;
+  const auto take = [&](const Finding& f, bool by_replay) {
+    const bool here = report.first_divergence && f.severity == Severity::kError &&
+                      f.step == report.first_divergence->step &&
+                      f.point == report.first_divergence->point;
+    const int place = here ? 2 * doubt(f.confidence) + (by_replay ? 0 : 1) : by_replay ? 7 : 6;
+    all.emplace_back(place, f);
+  };
+  for (const Finding& f : findings) take(f, false);
+  for (const Finding& f : report.findings) take(f, true);
+  std::stable_sort(all.begin(), all.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  report.findings.clear();
+  for (auto& [place, f] : all) report.findings.push_back(std::move(f));
 }
 
 }  // namespace ps
