@@ -179,7 +179,7 @@ TEST_F(ShardCheck, MistakesHaveTheirNames) {
             Ids{"TP001"});
   // Rank 1 of head 0's two copies takes head 1: r % heads.
   EXPECT_EQ(found(prefix, [&](std::int64_t r) { return shard(r % 2 == 0 ? 0 : 3, prefix); }),
-            Ids{"TP003"});
+            Ids{"TP006"});
   const std::string bias = "layers.0.self_attn.qkv_proj.bias";
   EXPECT_EQ(
       found(bias, [&](std::int64_t r) { return Tensor(DType::kBF16, shard(r, bias).shape()); }),

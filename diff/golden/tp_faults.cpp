@@ -120,7 +120,7 @@ Result<void> check_code(const TpCase& c, const Plan& plan, const RankShards& wro
   if (found == 0) return bad_input(where, "changes nothing");
   for (const auto& [pattern, questions] : groups) {
     for (const Hypothesis& h : name_shards(questions)) {
-      if (h.code == code && !h.loss_only) continue;
+      if (h.code == code && !h.loss_only && h.also.empty()) continue;
       return bad_input(where, pattern + " is named otherwise: " + h.words, code, h.code);
     }
   }

@@ -5,10 +5,10 @@
 #include <optional>
 #include <set>
 
-#include "diff/shard/families.h"
 #include "diff/shard/hypotheses.h"
 #include "diff/shard/loader_ledger.h"
 #include "diff/shard/same_bits.h"
+#include "diff/shard/vocabulary.h"
 
 namespace ps {
 
@@ -78,7 +78,8 @@ class Check {
 
   void run() {
     for (const PlanRecord& record : fused_.records) check_record(record);
-    for (auto& [pattern, questions] : wrong_) name(questions);
+    for (const auto& [pattern, questions] : wrong_) note_moved(questions);
+    for (const auto& [pattern, questions] : wrong_) name(questions);
     report_groups();
     report_unread();
   }
@@ -228,10 +229,20 @@ class Check {
     return out;
   }
 
+  // Ranks that hold another rank's columns: their heads too may be that rank's.
+  void note_moved(const std::vector<ShardQuestion>& questions) {
+    for (const ShardQuestion& q : questions) {
+      const bool by_row = q.record->kind == ShardKind::kRow;
+      if (by_row && slice_of_other_rank(q)) moved_.insert(q.record->rank);
+    }
+  }
+
   void name(const std::vector<ShardQuestion>& questions) {
-    const std::vector<Hypothesis> names = name_shards(questions);
+    const std::vector<Hypothesis> names = name_shards(questions, moved_);
     for (std::size_t i = 0; i < names.size(); ++i) {
-      add(names[i].code, *questions[i].record, names[i].words, names[i].loss_only);
+      const PlanRecord& record = *questions[i].record;
+      add(names[i].code, record, names[i].words, names[i].loss_only);
+      for (const Hypothesis& h : names[i].also) add(h.code, record, h.words, h.loss_only);
     }
   }
 
@@ -325,36 +336,11 @@ class Check {
   std::set<std::pair<std::int64_t, std::string>> read_;
   std::vector<const PlanRecord*> missing_if_split_;
   std::set<std::string> not_checked_, grouped_;
+  std::set<std::int64_t> moved_;
   std::optional<std::pair<bool, bool>> copies_given_;  // of the vocabulary, of all else
   std::set<DType> other_types_;
   std::int64_t checked_ = 0;
 };
-
-// How the engine padded its vocabulary, from the rows that its ranks hold.
-void vocabulary_from(const ShardSet& shards, const ModelConfig& config, std::int64_t tp,
-                     PlanOptions& options) {
-  const auto find = [&](const std::string& name) {
-    return shards.find(0, options.family ? family_tensor(*options.family, "", name) : name);
-  };
-  const TensorView* rows = find("embed_tokens.weight");
-  if (rows == nullptr) rows = find("lm_head.weight");
-  if (rows == nullptr || rows->shape.size() != 2) return;
-  const std::int64_t n = rows->shape[0], vocab = config.vocab_size;
-  if (n == (vocab + tp - 1) / tp) return;  // as planned
-  if (n == vocab) {
-    options.replicate_vocab = true;
-    return;
-  }
-  for (const std::int64_t multiple : {2, 4, 8, 16, 32, 64, 128, 256, 512}) {
-    // m * tp as Megatron pads, or to a multiple of m first and then to one of tp (vLLM).
-    const std::int64_t whole = (vocab + multiple - 1) / multiple * multiple;
-    const std::int64_t both = multiple * tp;
-    if (n * tp == (vocab + both - 1) / both * both || n == (whole + tp - 1) / tp) {
-      options.vocab_multiple = n;  // one multiple of n * tp
-      return;
-    }
-  }
-}
 
 }  // namespace
 

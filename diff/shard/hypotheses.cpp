@@ -94,7 +94,8 @@ bool is_fused(const PlanRecord& record) {
 }
 
 Answer contiguous(const ShardQuestion& q) {
-  if (!is_fused(*q.record) || q.plan->share.tp == 1) return std::nullopt;
+  const bool cut = q.plan->share.tp > 1 && q.plan->options.fused;
+  if (!cut || !is_fused(*q.record)) return std::nullopt;
   const std::int64_t rows = q.record->shape[0];
   if (q.plan->options.layout != CheckpointLayout::kSeparate) {
     ShardPart chunk = q.record->parts[0];
@@ -118,19 +119,23 @@ std::string exchanged(std::string text, std::string_view a, std::string_view b) 
   return text;
 }
 
-Answer permuted(const ShardQuestion& q) {
-  if (!is_fused(*q.record)) return std::nullopt;
-  const std::vector<ShardPart>& parts = q.record->parts;
-  if (parts.size() == 1) {  // unfused: another tensor of the same shape stands in its place
-    for (const auto& [a, b] : {std::pair{"k_proj", "v_proj"}, std::pair{"gate_proj", "up_proj"},
-                               std::pair{"q_proj", "k_proj"}, std::pair{"q_proj", "v_proj"}}) {
-      ShardPart other = parts[0];
-      other.source = exchanged(other.source, a, b);
-      if (other.source == parts[0].source || !same_elements(q, {other})) continue;
-      return Hypothesis{"TP005", false, "holds " + short_source(other) + "'s slice"};
-    }
-    return std::nullopt;
+// What stands apart: another tensor of the same shape in its place.
+Answer exchanged_for(const ShardQuestion& q) {
+  for (const auto& [a, b] : {std::pair{"k_proj", "v_proj"}, std::pair{"gate_proj", "up_proj"},
+                             std::pair{"q_proj", "k_proj"}, std::pair{"q_proj", "v_proj"},
+                             std::pair{"prefix_k", "prefix_v"}}) {
+    const std::string dest = exchanged(q.record->dest, a, b);
+    const PlanRecord* other = q.plan->find(q.record->rank, dest);
+    if (other == nullptr || other == q.record || !same_elements(q, other->parts)) continue;
+    return Hypothesis{"TP005", false, "holds " + short_name(dest) + "'s slice"};
   }
+  return std::nullopt;
+}
+
+Answer permuted(const ShardQuestion& q) {
+  const bool apart = q.record->parts.size() == 1 || !q.plan->options.fused;
+  if (apart || q.record->kind == ShardKind::kKvHeads) return exchanged_for(q);
+  if (!is_fused(*q.record)) return std::nullopt;
   const std::vector<PartGroup> groups = groups_of(q);
   std::vector<std::size_t> order(groups.size());
   std::iota(order.begin(), order.end(), 0);
@@ -153,28 +158,38 @@ bool is_kv(const ShardPart& part) {
          part.source.find("v_proj") != std::string::npos;
 }
 
-Answer wrong_kv_head(const ShardQuestion& q) {
+// The record with another key/value head, one head a rank; nothing where it holds none.
+std::vector<ShardPart> parts_with_head(const ShardQuestion& q, std::int64_t head) {
   const RankShare& s = q.plan->share;
   const bool prefix = q.record->kind == ShardKind::kKvHeads;
-  if ((!prefix && q.record->kind != ShardKind::kQkv) || s.kv_heads != 1) return std::nullopt;
-  const std::int64_t right = s.first_kv_head(q.record->rank);
-  for (const std::int64_t head : {q.record->rank % q.config->kv_heads, std::int64_t{0}}) {
-    if (head == right) continue;
-    std::vector<ShardPart> parts = q.record->parts;
-    for (ShardPart& part : parts) {
-      if (prefix || is_kv(part)) part.start = head * part.length;
-    }
-    if (!prefix && q.plan->options.layout != CheckpointLayout::kSeparate) {
-      parts = with_kv_head(q, head);
-    }
-    if (parts.empty() || !same_elements(q, parts)) continue;
-    const bool modulo = head == q.record->rank % q.config->kv_heads;
-    return Hypothesis{"TP006", false,
-                      "holds key/value head " + std::to_string(head) + " instead of " +
-                          std::to_string(right) +
-                          (modulo ? " (rank % heads instead of rank / copies)" : "")};
+  if ((!prefix && q.record->kind != ShardKind::kQkv) || s.kv_heads != 1) return {};
+  if (prefix || !q.plan->options.fused) {
+    const std::string name = short_name(q.record->dest);
+    if (name == "q_proj") return {};
+    const PlanRecord* holder = q.plan->find(head * s.kv_replicas, q.record->dest);
+    return holder != nullptr ? holder->parts : std::vector<ShardPart>{};
   }
-  return std::nullopt;
+  if (q.plan->options.layout != CheckpointLayout::kSeparate) return with_kv_head(q, head);
+  std::vector<ShardPart> parts = q.record->parts;
+  for (ShardPart& part : parts) {
+    if (is_kv(part)) part.start = head * part.length;
+  }
+  return parts;
+}
+
+Answer with_head(const ShardQuestion& q, std::int64_t head, const char* why) {
+  const std::int64_t right = q.plan->share.first_kv_head(q.record->rank);
+  if (head == right) return std::nullopt;
+  const std::vector<ShardPart> parts = parts_with_head(q, head);
+  if (parts.empty() || !same_elements(q, parts)) return std::nullopt;
+  return Hypothesis{"TP006", false,
+                    "holds key/value head " + std::to_string(head) + " instead of " +
+                        std::to_string(right) + why};
+}
+
+Answer wrong_kv_head(const ShardQuestion& q) {
+  const Answer modulo = kv_head_by_modulo(q);
+  return modulo ? modulo : with_head(q, 0, "");
 }
 
 Answer multiple(const ShardQuestion& q) {
@@ -262,6 +277,18 @@ Answer wrongly_tied(const ShardQuestion& q) {
   return Hypothesis{"TP010", false, "holds the rows of " + parts[0].source};
 }
 
+// The right dim and length, from where no rank begins.
+Answer other_start(const ShardQuestion& q) {
+  if (q.record->parts.size() != 1) return std::nullopt;
+  const ShardPart& part = q.record->parts[0];
+  const auto start = start_in_source(q, part);
+  if (!start) return std::nullopt;
+  return Hypothesis{"TP003", false,
+                    "rank " + std::to_string(q.record->rank) + " starts at " +
+                        std::to_string(*start) + " instead of " + std::to_string(part.start) +
+                        " on dim " + std::to_string(*part.dim)};
+}
+
 // Right where the vocabulary is; its padding is not zero.
 Answer padding_not_zero(const ShardQuestion& q) {
   if (q.record->kind != ShardKind::kVocab || q.record->parts[0].pad == 0) return std::nullopt;
@@ -297,55 +324,9 @@ Answer rounded(const ShardQuestion& q) {
 }
 
 constexpr Answer (*kHypotheses[])(const ShardQuestion&) = {
-    other_rank, all_zeros,   wrong_dim,        contiguous,   permuted,         wrong_kv_head,
-    multiple,   other_layer, transposed_first, wrongly_tied, padding_not_zero, rounded};
-
-std::int64_t fill_pattern_count(const TensorView& view) {
-  constexpr std::uint32_t kFill = 0x7FC0DEAD;  // tensor-parallel.md 2.3
-  if (view.dtype != DType::kF32) return 0;
-  const auto words = view.as<std::uint32_t>();
-  return std::count(words.begin(), words.end(), kFill);
-}
-
-// Nothing fits: what the numbers look like.
-Hypothesis unexplained(const ShardQuestion& q) {
-  double sum = 0, largest = 0;
-  std::int64_t finite = 0;
-  for (std::int64_t i = 0; i < q.actual.count(); ++i) {
-    const double x = value_at(q.actual, i);
-    if (!std::isfinite(x)) continue;
-    sum += x;
-    largest = std::max(largest, std::fabs(x));
-    ++finite;
-  }
-  const auto count = static_cast<double>(std::max<std::int64_t>(finite, 1));
-  char text[200];
-  const std::int64_t fan_in = q.actual.shape.size() == 2 ? q.actual.shape[1] : 0;
-  const double kaiming = fan_in > 0 ? 1.0 / std::sqrt(static_cast<double>(fan_in)) : 0;
-  const std::int64_t filled = fill_pattern_count(q.actual);
-  if (filled > 0) {
-    std::snprintf(
-        text, sizeof text,
-        "was never loaded: %lld of its %lld elements still hold 7fc0dead, the pattern that "
-        "loaders fill memory with",
-        static_cast<long long>(filled), static_cast<long long>(q.actual.count()));
-  } else if (finite < q.actual.count()) {
-    std::snprintf(text, sizeof text,
-                  "matches nothing in the checkpoint: %lld of its elements are "
-                  "not finite (memory that was never written?)",
-                  static_cast<long long>(q.actual.count() - finite));
-  } else if (kaiming > 0 && largest <= kaiming && largest > 0.95 * kaiming &&
-             std::fabs(sum / count) < 0.1 * kaiming) {
-    std::snprintf(text, sizeof text,
-                  "was never loaded: uniform within 1/sqrt(%lld) = %.3g, as "
-                  "torch initialises a Linear (largest %.3g, mean %.2g)",
-                  static_cast<long long>(fan_in), kaiming, largest, sum / count);
-  } else {
-    std::snprintf(text, sizeof text, "matches nothing in the checkpoint (largest %.3g, mean %.2g)",
-                  largest, sum / count);
-  }
-  return {"TP007", false, text};
-}
+    other_rank,    all_zeros,        wrong_dim,   contiguous,       permuted,
+    wrong_kv_head, multiple,         other_layer, transposed_first, wrongly_tied,
+    other_start,   padding_not_zero, rounded};
 
 }  // namespace
 
@@ -355,23 +336,11 @@ std::optional<Hypothesis> try_hypothesis(std::size_t which, const ShardQuestion&
   return kHypotheses[which](question);
 }
 
-std::vector<Hypothesis> name_shards(const std::vector<ShardQuestion>& questions) {
-  std::vector<std::optional<Hypothesis>> first(questions.size());
-  for (std::size_t h = 0; h < hypothesis_count(); ++h) {
-    std::vector<Hypothesis> found;
-    for (std::size_t i = 0; i < questions.size(); ++i) {
-      const auto answer = try_hypothesis(h, questions[i]);
-      if (!answer) continue;
-      found.push_back(*answer);
-      if (!first[i]) first[i] = answer;
-    }
-    if (found.size() == questions.size()) return found;
-  }
-  std::vector<Hypothesis> out;
-  for (std::size_t i = 0; i < questions.size(); ++i) {
-    out.push_back(first[i] ? *first[i] : unexplained(questions[i]));
-  }
-  return out;
+std::optional<Hypothesis> kv_head_by_modulo(const ShardQuestion& q) {
+  return with_head(q, q.record->rank % q.config->kv_heads,
+                   " (rank % heads instead of rank / copies)");
 }
+
+std::optional<Hypothesis> slice_of_other_rank(const ShardQuestion& q) { return other_rank(q); }
 
 }  // namespace ps

@@ -4,11 +4,12 @@
 
 namespace ps {
 
-std::string short_source(const ShardPart& part) {
-  for (const char* name : {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}) {
-    if (part.source.find(name) != std::string::npos) return name;
+std::string short_name(const std::string& name) {
+  for (const char* known :
+       {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "prefix_k", "prefix_v"}) {
+    if (name.find(known) != std::string::npos) return known;
   }
-  return part.source;
+  return name;
 }
 
 std::vector<PartGroup> groups_of(const ShardQuestion& q) {
@@ -18,7 +19,7 @@ std::vector<PartGroup> groups_of(const ShardQuestion& q) {
   std::vector<PartGroup> out;
   if (!one_source || q.record->kind != ShardKind::kQkv) {
     if (parts.size() > 3) return {};
-    for (const ShardPart& part : parts) out.push_back({short_source(part), {part}});
+    for (const ShardPart& part : parts) out.push_back({short_name(part.source), {part}});
     if (one_source && parts.size() == 2) out[0].name = "gate", out[1].name = "up";
     return out;
   }

@@ -13,8 +13,8 @@ struct PartGroup {
   std::vector<ShardPart> parts;
 };
 
-// "q_proj" of a source's name, or the name.
-std::string short_source(const ShardPart& part);
+// "q_proj" of a tensor's name, or the name.
+std::string short_name(const std::string& name);
 // q, k and v of a record, or gate and up; nothing where it cannot be told.
 std::vector<PartGroup> groups_of(const ShardQuestion& q);
 // A fused record with the key/value rows of another head; one head a rank.

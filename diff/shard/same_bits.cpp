@@ -35,6 +35,49 @@ std::uint64_t bits_at(const TensorView& view, std::int64_t i) {
   }
 }
 
+// A source as its part counts it: [outer, size, inner] around the part's dim.
+struct Along {
+  std::int64_t outer = 1, size = 1, inner = 1;
+  std::int64_t outer_step = 1, step = 1, inner_step = 1;  // in elements of the file
+
+  std::int64_t at(std::int64_t o, std::int64_t d, std::int64_t i) const {
+    return o * outer_step + d * step + i * inner_step;
+  }
+};
+
+Along along(const ShardPart& part, const TensorView& source) {
+  const Shape shape = shape_for(part, source);
+  const auto dim = static_cast<std::size_t>(*part.dim);
+  Along out;
+  out.size = shape[dim];
+  for (std::size_t a = 0; a < dim; ++a) out.outer *= shape[a];
+  for (std::size_t a = dim + 1; a < shape.size(); ++a) out.inner *= shape[a];
+  if (part.transposed && shape.size() == 2) {  // stands as [in, out]
+    (dim == 0 ? out.inner_step : out.step) = shape[0];
+    return out;
+  }
+  out.step = out.inner;
+  out.outer_step = out.size * out.inner;
+  return out;
+}
+
+bool starts_at(const ShardQuestion& q, const ShardPart& part, const TensorView& source,
+               const Along& a, std::int64_t start) {
+  std::int64_t at = 0;
+  for (std::int64_t o = 0; o < a.outer; ++o) {
+    for (std::int64_t d = 0; d < part.length; ++d) {
+      for (std::int64_t i = 0; i < a.inner; ++i, ++at) {
+        const double x = value_at(source, a.at(o, (start + d) % a.size, i));
+        if (bits_at(q.actual, at) != stored_bits(x, q.actual.dtype)) return false;
+      }
+    }
+  }
+  for (; at < q.actual.count(); ++at) {  // padding
+    if (bits_at(q.actual, at) != 0) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool same_elements(const ShardQuestion& q, const std::vector<ShardPart>& parts,
@@ -80,6 +123,26 @@ bool same_transposed(const ShardQuestion& q, const std::vector<ShardPart>& parts
     }
   }
   return true;
+}
+
+std::optional<std::int64_t> start_in_source(const ShardQuestion& q, const ShardPart& part) {
+  const TensorView* source = (*q.sources)(part.source);
+  if (source == nullptr || !part.dim) return std::nullopt;
+  if (static_cast<std::size_t>(*part.dim) >= source->shape.size()) return std::nullopt;
+  const Along a = along(part, *source);
+  const std::int64_t wanted = a.outer * part.length * a.inner;
+  const bool fits = part.pad == 0 || *part.dim == 0;
+  if (!fits || part.length > a.size || q.actual.count() != wanted + part.pad * a.inner) {
+    return std::nullopt;
+  }
+  bool varied = false;
+  for (std::int64_t i = 1; i < wanted && !varied; ++i) {
+    varied = bits_at(q.actual, i) != bits_at(q.actual, 0);
+  }
+  for (std::int64_t start = 0; varied && start < a.size; ++start) {
+    if (start != part.start && starts_at(q, part, *source, a, start)) return start;
+  }
+  return std::nullopt;
 }
 
 bool equals_plan(const ShardQuestion& question) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "diff/shard/bytes.h"
@@ -26,6 +27,10 @@ bool same_elements(const ShardQuestion& q, const std::vector<ShardPart>& parts,
 
 // The parts as a matrix, transposed, are the actual elements.
 bool same_transposed(const ShardQuestion& q, const std::vector<ShardPart>& parts);
+
+// Where on the part's dim its source would have to be cut for the actual elements, read on from the
+// front behind its end; nothing where no place does, or all elements are one value.
+std::optional<std::int64_t> start_in_source(const ShardQuestion& q, const ShardPart& part);
 
 // Equal to the plan, shape included.
 bool equals_plan(const ShardQuestion& question);
