@@ -35,8 +35,9 @@ class RankTrace : public ::testing::Test {
     record_trace("parscale-bytes", dir_ / "whole", "");
     record_trace("parscale-bytes", dir_ / "ranks", "4");
   }
-  static std::string file(int rank) {
-    return "step-00000.rank-0000" + std::to_string(rank) + ".safetensors";
+  static std::string file(int rank, int step = 0) {
+    return "step-0000" + std::to_string(step) + ".rank-0000" + std::to_string(rank) +
+           ".safetensors";
   }
   // Edits step 0 of one rank, and says what the join finds.
   std::set<std::string> found(int rank, const EditTensor& edit) {
@@ -191,8 +192,9 @@ TEST_F(RankTrace, RanksOfOtherGroupsAreSaidNotToBeLookedAt) {
 TEST_F(RankTrace, IsCutWhereItsManifestSays) {
   const fs::path dir = dir_ / "declared";
   fs::copy(dir_ / "ranks", dir);
-  for (int rank = 0; rank < 4; ++rank) {  // [B,S,h]: each rank has a quarter of h
-    edit_rank(dir, file(rank), "model.norm", [&](Tensor& t) {
+  for (int n = 0; n < 8; ++n) {  // [B,S,h]: each rank has a quarter of h
+    const int rank = n % 4;
+    edit_rank(dir, file(rank, n / 4), "model.norm", [&](Tensor& t) {
       const std::int64_t h = t.shape()[2], rows = t.shape()[0] * t.shape()[1];
       Tensor part(t.dtype(), {t.shape()[0], t.shape()[1], h / 4});
       for (std::int64_t i = 0; i < rows * h / 4; ++i) {

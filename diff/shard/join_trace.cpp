@@ -159,13 +159,14 @@ class Joiner {
     Parts parts;
     for (const TraceStep* rank : ranks) {
       const TensorView* view = rank->tensors->find(name);
+      if (view == nullptr && is_input(name)) continue;  // the same on every rank: one is enough
       if (view == nullptr) {
         left_out(first, name, rank->rank);
         return {};
       }
       parts.push_back(*view);
     }
-    if (is_input(name)) inputs(first, name, parts);
+    if (is_input(name) && parts.size() == ranks.size()) inputs(first, name, parts);
     if (is_input(name) || name.starts_with("grad/")) return writer_.add(name, parts[0]);
     const Result<JoinedPoint> result = join_point(name, parts, config_, share_, declared(name));
     if (!result.ok()) {
