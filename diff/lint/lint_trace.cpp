@@ -2,6 +2,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/late_start.h"
 #include "core/points.h"
 #include "diff/lint/cache.h"
 #include "diff/lint/lint.h"
@@ -194,7 +195,10 @@ Report lint_trace(const Trace& trace, const std::optional<ModelConfig>& config) 
       continue;
     }
     last[step.rank] = &step;
+    const bool begins = !past.contains(step.rank);
     std::int64_t& before = past[step.rank];
+    // A trace may begin in the middle of a run (on_a_rank: its heads are those of its own caches).
+    if (begins && on_a_rank) before = past_said_by(step, *on_a_rank, step.step == 0).value_or(0);
     std::optional<StepInputs> inputs;
     if (step.tensors->find("input_ids") != nullptr) {
       Result<StepInputs> read =
