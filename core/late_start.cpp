@@ -41,12 +41,17 @@ std::optional<std::int64_t> past_said_by(const TraceStep& step, const ModelConfi
                                          bool doubt) {
   const TensorView* ids = step.tensors->find("input_ids");
   if (ids == nullptr || ids->shape.size() != 2) return std::nullopt;
-  const TensorView* mask = step.tensors->find("attention_mask");
-  if (mask != nullptr && mask->shape.size() == 2) return length(mask->shape[1] - ids->shape[1]);
+  std::optional<std::int64_t> mask;
+  if (const TensorView* given = step.tensors->find("attention_mask");
+      given != nullptr && given->shape.size() == 2) {
+    mask = length(given->shape[1] - ids->shape[1]);
+  }
   const auto caches = said_by_caches(step, config, ids->shape);
   const auto positions = said_by_positions(step, ids->shape);
-  if (!doubt) return caches ? caches : positions;
-  if (!caches || (positions && *positions != *caches)) return std::nullopt;
+  if (!doubt) return mask ? mask : caches ? caches : positions;
+  const auto agree = [](const auto& a, const auto& b) { return a && b && *a == *b; };
+  if (agree(mask, caches) || agree(mask, positions)) return mask;
+  if (mask || !caches || (positions && *positions != *caches)) return std::nullopt;
   constexpr std::int64_t kMany = 4;
   return positions || (ids->shape[1] == 1 && *caches >= kMany) ? caches : std::nullopt;
 }

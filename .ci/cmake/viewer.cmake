@@ -29,7 +29,7 @@ list(FILTER viewer_ui_sources EXCLUDE REGEX "/present/window\\.cpp$")
 ps_library(ps_viewer_ui ${viewer_ui_sources})
 ps_link(ps_viewer_ui PUBLIC ps_viewer_data ps_imgui)
 # Whole rows of pixels: -O2 of GCC 12 leaves the vector units idle there.
-set_source_files_properties(viewer/present/soft.cpp viewer/present/window.cpp PROPERTIES COMPILE_OPTIONS $<$<CONFIG:Release,RelWithDebInfo>:-O3>)
+set_source_files_properties(viewer/present/covers.cpp viewer/present/soft.cpp viewer/present/window.cpp PROPERTIES COMPILE_OPTIONS $<$<CONFIG:Release,RelWithDebInfo>:-O3>)
 # Built into the program. Debian's fonts-inter and fonts-jetbrains-mono; without both of them, what comes with imgui-bundle.
 find_file(PARSCOPE_FONT_TEXT Inter-Regular.otf PATHS /usr/share/fonts/opentype/inter NO_DEFAULT_PATH)
 find_file(PARSCOPE_FONT_MONO JetBrainsMono-Regular.ttf PATHS /usr/share/fonts/truetype/jetbrains-mono NO_DEFAULT_PATH)

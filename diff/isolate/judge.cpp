@@ -7,6 +7,7 @@
 #include "diff/compare/axes.h"
 #include "diff/compare/compare.h"
 #include "diff/isolate/additive_mask.h"
+#include "diff/isolate/finite_values.h"
 #include "diff/isolate/row_sample.h"
 #include "diff/run/phases.h"
 
@@ -82,44 +83,6 @@ bool equal_replicas(const TensorView& value, std::int64_t replicas, DType run) {
   }
   return apart <= most * most * size;
 }
-
-std::int64_t first_nonfinite(const TensorView& value) {
-  if (!is_floating(value.dtype)) return -1;
-  const std::int64_t n = value.count();
-  for (std::int64_t i = 0; i < n; ++i) {
-    if (!std::isfinite(value_at(value, i))) return i;
-  }
-  return -1;
-}
-
-// Points as they were captured, but that values which attention weighs are 0 where they are no
-// numbers.
-class FiniteValues {
- public:
-  explicit FiniteValues(const PointLookup& given) : given_(given) {}
-  PointLookup lookup() const {
-    return [this](std::string_view name) -> std::optional<TensorView> {
-      const std::optional<TensorView> value = given_(name);
-      const bool weighed = name.ends_with(".v_proj") || name.ends_with(":v_cache");
-      if (!value || !weighed || first_nonfinite(*value) < 0) return value;
-      return kept_.insert_or_assign(std::string(name), cleaned(*value)).first->second.view();
-    };
-  }
-
- private:
-  static Tensor cleaned(const TensorView& value) {
-    Tensor out = Tensor::copy_of(value);
-    const auto size = static_cast<std::size_t>(size_of(value.dtype));
-    for (std::int64_t i = 0; i < value.count(); ++i) {
-      if (std::isfinite(value_at(value, i))) continue;
-      std::fill_n(out.bytes().data() + static_cast<std::size_t>(i) * size, size, std::byte{0});
-    }
-    return out;
-  }
-
-  const PointLookup& given_;
-  mutable std::map<std::string, Tensor> kept_;
-};
 
 // `shown`: the comparison whose errors the row tells, if that is another than the op's own.
 void fill(PointRow& row, const Comparison& local, const Comparison& shown) {

@@ -56,6 +56,27 @@ class Texture {
   const ImTextureData* data_;
 };
 
+// Which texels the pixels of an image show.
+class Texels {
+ public:
+  Texels(const ImDrawVert& a, const ImDrawVert& c, const Texture& texture)
+      : a_(a),
+        texture_(texture),
+        du_((c.uv.x - a.uv.x) / (c.pos.x - a.pos.x)),
+        dv_((c.uv.y - a.uv.y) / (c.pos.y - a.pos.y)) {}
+  int column(int x) const {
+    return texture_.column(a_.uv.x + (static_cast<float>(x) + 0.5f - a_.pos.x) * du_);
+  }
+  int row(int y) const {
+    return texture_.row(a_.uv.y + (static_cast<float>(y) + 0.5f - a_.pos.y) * dv_);
+  }
+
+ private:
+  const ImDrawVert& a_;
+  const Texture& texture_;
+  float du_, dv_;
+};
+
 // The first pixel whose centre is at or right of x.
 inline int pixel_from(float x) { return static_cast<int>(std::ceil(x - 0.5f)); }
 

@@ -10,6 +10,7 @@
 
 #include <imgui.h>
 
+#include "viewer/present/covers.h"
 #include "viewer/present/shapes.h"
 
 namespace ps::viewer {
@@ -42,45 +43,6 @@ inline void blend(std::uint32_t& pixel, std::uint32_t color) {
   const std::uint32_t b = times((color >> 16) & 255, alpha) + times((pixel >> 16) & 255, rest);
   pixel = std::min(r, 255u) | std::min(g, 255u) << 8 | std::min(b, 255u) << 16 | 0xff000000u;
 }
-
-bool is_opaque(const std::uint8_t* texels, std::size_t count) {
-  std::uint32_t all = 0xffffffffu;
-  for (std::size_t i = 0; i < count; ++i) {
-    std::uint32_t texel = 0;
-    std::memcpy(&texel, texels + i * 4, sizeof texel);
-    all &= texel;
-  }
-  return all >> 24 == 255;
-}
-
-// What hides all that was drawn there before: an opaque rectangle of one colour or of an image.
-// Windows lie on docks that lie on the background, and a panel's picture on all of them.
-struct Cover {
-  const ImDrawVert* corner = nullptr;
-  Clip area{};
-  bool image = false;
-};
-
-// Which texels the pixels of an image show.
-class Texels {
- public:
-  Texels(const ImDrawVert& a, const ImDrawVert& c, const Texture& texture)
-      : a_(a),
-        texture_(texture),
-        du_((c.uv.x - a.uv.x) / (c.pos.x - a.pos.x)),
-        dv_((c.uv.y - a.uv.y) / (c.pos.y - a.pos.y)) {}
-  int column(int x) const {
-    return texture_.column(a_.uv.x + (static_cast<float>(x) + 0.5f - a_.pos.x) * du_);
-  }
-  int row(int y) const {
-    return texture_.row(a_.uv.y + (static_cast<float>(y) + 0.5f - a_.pos.y) * dv_);
-  }
-
- private:
-  const ImDrawVert& a_;
-  const Texture& texture_;
-  float du_, dv_;
-};
 
 class Painter {
  public:
@@ -299,49 +261,6 @@ class Painter {
   bool image_is_opaque_ = false;  // the one that is drawn now
   std::vector<int> columns_;
 };
-
-// Whether every texel that the image shows in `area` is opaque.
-bool is_opaque(const ImDrawVert& a, const ImDrawVert& c, const Clip& area, const Texture& texture) {
-  const Texels texels(a, c, texture);
-  const auto [left, right] = std::minmax({texels.column(area.x0), texels.column(area.x1 - 1)});
-  const auto [top, bottom] = std::minmax({texels.row(area.y0), texels.row(area.y1 - 1)});
-  for (int y = top; y <= bottom; ++y) {
-    const std::uint8_t* line = texture.colors(y);
-    if (line == nullptr ||
-        !is_opaque(line + std::ptrdiff_t{4} * left, static_cast<std::size_t>(right - left + 1)))
-      return false;
-  }
-  return true;
-}
-
-// The covers of a frame that are worth it, in the order in which they are drawn.
-std::vector<Cover> covers_of(const ImDrawData& data, const Frame& frame) {
-  constexpr std::int64_t kWorth = 128 * 128;
-  constexpr std::size_t kMost = 8;
-  std::vector<Cover> covers;
-  for (const ImDrawList* list : data.CmdLists) {
-    for (const ImDrawCmd& command : list->CmdBuffer) {
-      if (command.UserCallback != nullptr) continue;
-      const Clip clip = clip_of(command, frame);
-      const Texture texture(command.TexRef._TexData);
-      each_shape(
-          *list, command,
-          [&](const ImDrawVert& a, const ImDrawVert& b, const ImDrawVert& c, const ImDrawVert* d) {
-            if (d == nullptr || a.col >> 24 != 255 || !is_rectangle(a, b, c, *d)) return false;
-            const Clip area = pixels_of(a, c, clip);
-            const std::int64_t cells =
-                std::int64_t{std::max(0, area.x1 - area.x0)} * std::max(0, area.y1 - area.y0);
-            if (cells < kWorth || covers.size() == kMost) return true;
-            const bool image = a.uv.x != c.uv.x || a.uv.y != c.uv.y;
-            const bool opaque = image ? a.col == 0xffffffffu && is_opaque(a, c, area, texture)
-                                      : texture.at(a.uv.x, a.uv.y) >> 24 == 255;
-            if (opaque) covers.push_back({&a, area, image});
-            return true;
-          });
-    }
-  }
-  return covers;
-}
 
 // `covers`: those that are still to come.
 void paint(const ImDrawList& list, const ImDrawCmd& command, Frame& frame,
