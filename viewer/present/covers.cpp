@@ -18,7 +18,8 @@ bool is_opaque(const std::uint8_t* texels, std::size_t count) {
 namespace {
 
 // Whether every texel that the image shows in `area` is opaque.
-bool is_opaque(const ImDrawVert& a, const ImDrawVert& c, const Clip& area, const Texture& texture) {
+bool shows_opaque(const ImDrawVert& a, const ImDrawVert& c, const Clip& area,
+                  const Texture& texture) {
   const Texels texels(a, c, texture);
   const auto [left, right] = std::minmax({texels.column(area.x0), texels.column(area.x1 - 1)});
   const auto [top, bottom] = std::minmax({texels.row(area.y0), texels.row(area.y1 - 1)});
@@ -51,7 +52,7 @@ std::vector<Cover> covers_of(const ImDrawData& data, const Frame& frame) {
                 std::int64_t{std::max(0, area.x1 - area.x0)} * std::max(0, area.y1 - area.y0);
             if (cells < kWorth || covers.size() == kMost) return true;
             const bool image = a.uv.x != c.uv.x || a.uv.y != c.uv.y;
-            const bool opaque = image ? a.col == 0xffffffffu && is_opaque(a, c, area, texture)
+            const bool opaque = image ? a.col == 0xffffffffu && shows_opaque(a, c, area, texture)
                                       : texture.at(a.uv.x, a.uv.y) >> 24 == 255;
             if (opaque) covers.push_back({&a, area, image});
             return true;
