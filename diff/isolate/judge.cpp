@@ -13,6 +13,20 @@
 
 namespace ps {
 
+namespace {
+
+// `shown`: the comparison whose errors the row tells, if that is another than the op's own.
+void fill(PointRow& row, const Comparison& local, const Comparison& shown) {
+  row.max_abs = shown.max_abs;
+  row.rel_l2 = shown.rel_l2;
+  row.max_ulp = shown.max_ulp;
+  row.ratio = local.ratio;
+  row.compared = local.compared;
+  row.ignored = local.ignored;
+}
+
+}  // namespace
+
 PointRow judge_exactly(std::int64_t step, const std::string& point, const TensorView& value,
                        const TensorView& expected) {
   const Comparison c = compare(value, expected, {});
@@ -24,11 +38,7 @@ PointRow judge_exactly(std::int64_t step, const std::string& point, const Tensor
   row.status = c.ok()         ? PointStatus::kOk
                : c.same_shape ? PointStatus::kDiverged
                               : PointStatus::kShape;
-  row.max_abs = c.max_abs;
-  row.rel_l2 = c.rel_l2;
-  row.max_ulp = c.max_ulp;
-  row.ratio = c.ratio;
-  row.compared = c.compared;
+  fill(row, c, c);
   return row;
 }
 
@@ -82,16 +92,6 @@ bool equal_replicas(const TensorView& value, std::int64_t replicas, DType run) {
     size += here * here;
   }
   return apart <= most * most * size;
-}
-
-// `shown`: the comparison whose errors the row tells, if that is another than the op's own.
-void fill(PointRow& row, const Comparison& local, const Comparison& shown) {
-  row.max_abs = shown.max_abs;
-  row.rel_l2 = shown.rel_l2;
-  row.max_ulp = shown.max_ulp;
-  row.ratio = local.ratio;
-  row.compared = local.compared;
-  row.ignored = local.ignored;
 }
 
 }  // namespace
